@@ -211,6 +211,8 @@ def test_every_process_has_a_gpu_of_its_own(local, device, launched, monkeypatch
 SHARING = {"dm", "datadam", "atom", "dc", "dsa", "dcc", "sre2l", "cda", "experts"}
 SHARED_VERBS = {"classifiers": ("train", "distill"), "language": ("distill",), "tables": ("train",)}
 """Verbs of a kind all of whose methods share their work."""
+SHARING |= {"mtt", "ftd", "tesla", "datm", "edf", "ast", "gstam", "doscond", "graph-herding", "graph-k-center"}
+SHARED_VERBS |= {"embeddings": ("train",), "samplers": ("train", "distill"), "plasma": ("distill",)}
 
 
 def test_a_method_shares_its_work_or_is_refused_with_several_processes(launched):
@@ -228,10 +230,9 @@ def test_a_method_shares_its_work_or_is_refused_with_several_processes(launched)
 @pytest.mark.parametrize(
     "words, what",
     [
-        ("condense mtt --data digits --ipc 1", "mtt"),
         ("condense rded --data digits", "rded"),
         ("condense hello --data digits", "hello"),
-        ("condense gstam --data motifs", "gstam"),
+        ("condense graph-random --data motifs", "graph-random"),
         ("compress oggmr --n-components 3", "oggmr"),
         ("compress conv", "conv"),
         ("import nothing.pt --data digits", "import"),

@@ -70,6 +70,10 @@ class Processes:
         """
         return rows
 
+    def max_(self, tensor: Tensor) -> Tensor:
+        """The largest of each number over all processes, in place."""
+        return tensor
+
     def any(self, here: bool) -> bool:
         """Whether it is so in any process."""
         return here
@@ -115,6 +119,10 @@ class _Several(Processes):
         parts = [torch.empty_like(filled) for _ in counts]
         dist.all_gather(parts, filled, group=self.group)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def max_(self, tensor: Tensor) -> Tensor:
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
+        return tensor
 
     def any(self, here: bool) -> bool:
         return bool(self.sum_(torch.tensor(float(here), device=self.device)) > 0)

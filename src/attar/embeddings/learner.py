@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from attar.core.artefact import Origin
+from attar.core.dividing import divided
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import seeded
 from attar.core.sending import sent
 from attar.core.settings import Hidden, Range, Role, Settings
+from attar.core.sharing import Share
 from attar.core.state import rebuilt
 from attar.core.training import set_lr
 from attar.embeddings.artefact import TrainedEncoder
@@ -161,6 +163,7 @@ class Learner(Settings):
     """Number of samples to learn from; filled in from the data."""
 
     name = "learner"
+    shares = True
     kind = "embeddings"
     verb = "train"
     learning: ClassVar[type[Learning]] = Learning
@@ -201,6 +204,10 @@ class Learner(Settings):
     def terms(self, batch: Batch, state: Learning) -> Terms:
         """The weighted terms of the loss."""
         raise NotImplementedError
+
+    def encoders(self, state: Learning) -> list[nn.Module]:
+        """The modules whose batches several processes divide: the encoder, and what follows it slowly."""
+        return [state.encoder, *([state.slow["encoder"]] if "encoder" in state.slow else [])]
 
     def settle(self, batch: Batch, state: Learning) -> None:
         """Update followers and memories, after the step of the optimiser."""
@@ -310,11 +317,13 @@ class Learner(Settings):
         set_lr(state.optimizer, self.lr * share_of(self, batch.progress))
         state.encoder.train()
         state.heads.train()
-        with runtime.autocast(training=True):
+        # Every process computes the loss of the whole batch, but only its rows of what the encoders make of it.
+        with runtime.autocast(training=True), divided(runtime.processes, *self.encoders(state)):
             terms = self.terms(batch, state)
         loss = torch.stack([term.float() for term in terms.values()]).sum()
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        Share(len(batch.rows), runtime.processes).add_gradients(state.learned(), joined=True)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(list(state.learned()), self.clip_norm)
         state.optimizer.step()

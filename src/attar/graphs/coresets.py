@@ -106,6 +106,7 @@ class EmbeddingCoreset(GraphCoreset):
     """Network whose embeddings are compared."""
 
     moved = MappingProxyType({"architecture": "observer.architecture", "protocol": "observer.protocol"})
+    shares = True
 
     @abstractmethod
     def choose(self, embeddings: Features, count: int) -> Int[Tensor, " {count}"]:

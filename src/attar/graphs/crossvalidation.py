@@ -18,6 +18,7 @@ from typing import Any, Literal
 from attar.core import engine as core
 from attar.core import store
 from attar.core.errors import InputError
+from attar.core.launcher import check_shared
 from attar.core.prepared import Prepared
 from attar.core.progress import Line, as_text
 from attar.core.runtime import Engine, Runtime
@@ -175,8 +176,9 @@ def cross_validate(
         say: Called with messages about the progress.
 
     Raises:
-        InputError: Settings are unusable, or `out` holds another comparison.
+        InputError: Settings are unusable, `out` holds another comparison, or several processes were started.
     """
+    check_shared(None, "a cross-validation")
     named = dict(methods) if isinstance(methods, Mapping) else {method.name: method for method in methods}
     if not named:
         raise InputError("there is no method to compare; give one or more.")

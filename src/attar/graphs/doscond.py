@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.presets import published
+from attar.core.processes import ALONE, Processes
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch, row_cosines
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, RealBatch, of_groups, row_cosines
 from attar.graphs.networks import GraphNetwork, classification_loss
 from attar.graphs.structures import Graphs, PaddedGraphs
 from attar.graphs.synthetic import Learned
@@ -62,22 +63,24 @@ class DosCond(GraphMatching):
         for time in range(self.outer):
             batch = self.draw_real(state, runtime)
             graphs = self.sample(state, runtime)
-            found = self.update(state, graphs, self.compare(state, batch, graphs))
+            found = self.update(state, graphs, self.compare(state, batch, graphs, runtime.processes), runtime)
             total = {name: total.get(name, 0) + value.detach() / self.outer for name, value in found.items()}
             if self.inner and time < self.outer - 1:
                 train_between(state.network, self.sample(state, runtime), state.labels, self.inner, runtime)
         return total
 
-    def compare(self, state: Learned, batch: RealBatch, graphs: PaddedGraphs) -> Float[Tensor, ""]:
-        """The distance D, summed over classes. One class at a time goes through the network."""
-        network, total = state.network, state.features.new_zeros(())
+    def compare(
+        self, state: Learned, batch: RealBatch, graphs: PaddedGraphs, processes: Processes = ALONE
+    ) -> Float[Tensor, ""]:
+        """The distance D, summed over the classes of this process. One class at a time goes through the network."""
+        network, total, counts = state.network, state.features.new_zeros(()), self.groups(state.counts)
         matched = [p for name, p in network.named_parameters() if self.head_bias or name != "head.bias"]
-        labels, counts = state.labels.to(state.features.device), self.groups(state.counts)
-        own = zip(graphs.features.split(counts), graphs.adjacency.split(counts), labels.split(counts), strict=True)
-        for (real, real_labels), (features, adjacency, own_labels) in zip(batch.parts, own, strict=True):
-            target = gradients(network, matched, real, real_labels)
-            given = gradients(network, matched, PaddedGraphs(features, adjacency), own_labels, differentiable=True)
-            total = total + gradient_distance(given, target, self.distance)
+        targets = real_gradients(network, matched, batch)
+        labels = state.labels.to(state.features.device).split(counts)
+        for group in processes.share(len(counts)):
+            own = of_groups(graphs, counts, [group])
+            given = gradients(network, matched, own, labels[group], differentiable=True)
+            total = total + gradient_distance(given, targets[group], self.distance)
         return total
 
     @classmethod
@@ -105,6 +108,15 @@ def gradients(
     """The gradient ∇_θ ℓ of a batch. It can itself be differentiated if `differentiable` is true."""
     loss = classification_loss(network(graphs), labels)
     return list(torch.autograd.grad(loss, parameters, create_graph=differentiable))
+
+
+def real_gradients(network: GraphNetwork, parameters: Sequence[Tensor], batch: RealBatch) -> list[Gradients]:
+    """The gradient of the mean loss of each group of real graphs, to which each process adds its part."""
+    found = []
+    for (graphs, labels), whole in zip(batch.parts, batch.whole, strict=True):
+        own = gradients(network, parameters, graphs, labels)
+        found.append([batch.processes.sum_(len(labels) / whole * one.contiguous()) for one in own])
+    return found
 
 
 def gradient_distance(given: Gradients, target: Gradients, distance: Distance = "mse") -> Float[Tensor, ""]:

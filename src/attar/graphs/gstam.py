@@ -16,9 +16,10 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.presets import published
+from attar.core.processes import ALONE, Processes
 from attar.core.runtime import Runtime
 from attar.core.settings import Range
-from attar.graphs.matching import EPSILON, Distance, GraphMatching, row_cosines
+from attar.graphs.matching import EPSILON, Distance, GraphMatching, of_groups, row_cosines
 from attar.graphs.structures import Graphs, Nodes
 from attar.graphs.synthetic import Learned
 
@@ -64,17 +65,25 @@ class GSTAM(GraphMatching):
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
         """Pass real and synthetic graphs through the network once, and update the synthetic graphs once."""
         state.network.requires_grad_(False)
-        batch = self.draw_real(state, runtime)
+        batch, counts = self.draw_real(state, runtime), self.groups(state.counts)
+        mine = runtime.processes.share(len(counts))
         with torch.no_grad():
-            real, real_readout = self.look(state, batch.graphs, batch.counts, batch.node_counts)
-        graphs, nodes, counts = self.sample(state, runtime), state.features.shape[1], self.groups(state.counts)
-        added_up = nodes if self.synthetic_map == "released" else None
-        node_counts = tuple(nodes * count for count in counts)
-        synthetic, readout = self.look(state, graphs, counts, node_counts, added_up=added_up)
-        width = self.architecture.width
-        attended = map_distance(synthetic, real, self.distance, per_layer=self.per_layer, row=width)
-        read = map_distance(readout.unsqueeze(1), real_readout.unsqueeze(1), self.distance)
-        found = self.update(state, graphs, self.attention_weight * attended + self.readout_weight * read)
+            real, real_readout = self.look(
+                state, batch.graphs, batch.counts, batch.node_counts, processes=batch.processes
+            )
+        graphs, nodes = self.sample(state, runtime), state.features.shape[1]
+        attended = read = graphs.features.new_zeros(())
+        if mine:
+            added_up, own = nodes if self.synthetic_map == "released" else None, tuple(counts[group] for group in mine)
+            node_counts = tuple(nodes * count for count in own)
+            synthetic, readout = self.look(state, of_groups(graphs, counts, mine), own, node_counts, added_up=added_up)
+            real, real_readout = real[mine.start :: mine.step], real_readout[mine.start :: mine.step]
+            width = self.architecture.width
+            attended = map_distance(synthetic, real, self.distance, per_layer=self.per_layer, row=width)
+            read = map_distance(readout.unsqueeze(1), real_readout.unsqueeze(1), self.distance)
+        matched = self.attention_weight * attended + self.readout_weight * read
+        found = self.update(state, graphs, matched, runtime)
+        attended, read = runtime.processes.sum_(torch.stack([attended, read]).detach())
         return {**found, "attention": attended, "readout": read}
 
     def look(
@@ -85,13 +94,17 @@ class GSTAM(GraphMatching):
         node_counts: tuple[int, ...],
         *,
         added_up: int | None = None,
+        processes: Processes = ALONE,
     ) -> tuple[Maps, Float[Tensor, "group channel"]]:
-        """The attention maps of every class and layer, and the readout of every class, from one forward pass."""
+        """The attention maps of every class and layer, and the readout of every class, from one forward pass.
+
+        Of real graphs, which need no gradient, each process gives those that it has, and gets the maps of all.
+        """
         maps = state.network.maps(graphs)
-        readout = class_readout(graphs.pool(maps[-1], self.architecture.pooling), counts)
+        readout = class_readout(graphs.pool(maps[-1], self.architecture.pooling), counts, processes)
         if not self.attention_weight:
             return readout.new_zeros(len(readout), 1, 1), readout
-        how: Any = {"power": self.power, "attention": self.attention, "added_up": added_up}
+        how: Any = {"power": self.power, "attention": self.attention, "added_up": added_up, "processes": processes}
         attention = [structural_attention(h.flatten(0, -2), node_counts, **how) for h in maps]
         return torch.stack(attention, dim=1), readout
 
@@ -117,6 +130,7 @@ def structural_attention(
     power: float = 2.0,
     attention: Attention = "pairs",
     added_up: int | None = None,
+    processes: Processes = ALONE,
 ) -> Float[Tensor, "group entry"]:
     """STAM = G / ‖G‖₁ with G = (X^p)ᵀ X^p over all nodes of a class, flattened.
 
@@ -126,34 +140,44 @@ def structural_attention(
         power: The power p.
         attention: `channels` uses Σ_i X_i^p instead of G.
         added_up: Nodes N per graph if the graphs of a class are added node by node before multiplying, as released.
+        processes: Those among which the nodes are divided. Then there is no gradient.
 
     Returns:
         Non-negative entries with sum 1 in each class; all zero if no channel is active.
     """
-    found = []
-    for energy in (powered(part, power) for part in split_classes(nodes, counts)):
+    found, parts = [], split_classes(nodes, counts)
+    largest = processes.max_(torch.cat([part.detach().amax(dim=(1, 2)) for part in parts]))
+    for part, top in zip(parts, largest.split([len(part) for part in parts]), strict=True):
+        energy = powered(part, power, top)
         if added_up is not None:
             energy = energy.unflatten(1, (-1, added_up)).sum(dim=1)
-        strength = energy.sum(dim=1) if attention == "channels" else (energy.mT @ energy).flatten(1)
-        found.append(strength / strength.sum(dim=1, keepdim=True).clamp_min(EPSILON))
-    return torch.cat(found)
+        found.append(energy.sum(dim=1) if attention == "channels" else (energy.mT @ energy).flatten(1))
+    strength = processes.sum_(torch.cat(found))
+    return strength / strength.sum(dim=1, keepdim=True).clamp_min(EPSILON)
 
 
-def powered(nodes: Group, power: float) -> Group:
+def powered(nodes: Group, power: float, largest: Float[Tensor, " group"] | None = None) -> Group:
     """X^p, where X is divided by its largest entry in each class, so that float32 neither overflows nor vanishes.
 
     A normalised map does not change by this, and neither does its gradient.
+
+    Args:
+        nodes: X, non-negative.
+        power: The power p.
+        largest: The number to divide the nodes of each class by. Default: their largest entry.
     """
-    largest = nodes.detach().amax(dim=(1, 2), keepdim=True)
+    largest = (nodes.detach().amax(dim=(1, 2)) if largest is None else largest)[:, None, None]
     scaled = nodes / torch.where(largest > 0, largest, 1)
     if power in (1, 2, 4):
         return {1: scaled, 2: scaled.square(), 4: scaled.square().square()}[int(power)]
     return scaled.pow(power)
 
 
-def class_readout(pooled: Float[Tensor, "graph channel"], counts: tuple[int, ...]) -> Float[Tensor, "group channel"]:
-    """The mean readout r = Σ_b pool(X_b) / ‖ . ‖₁ of each class."""
-    total = torch.cat([part.sum(dim=1) for part in split_classes(pooled, counts)])
+def class_readout(
+    pooled: Float[Tensor, "graph channel"], counts: tuple[int, ...], processes: Processes = ALONE
+) -> Float[Tensor, "group channel"]:
+    """The mean readout r = Σ_b pool(X_b) / ‖ . ‖₁ of each class, whose graphs several processes may have divided."""
+    total = processes.sum_(torch.cat([part.sum(dim=1) for part in split_classes(pooled, counts)]))
     return total / total.abs().sum(dim=1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny)
 
 

@@ -14,9 +14,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.engine import Metrics
+from attar.core.processes import ALONE, Processes
 from attar.core.runtime import Runtime
 from attar.core.selection import draw_by_class, labels_of
 from attar.core.settings import Range
+from attar.core.sharing import Share
 from attar.core.training import set_lr
 from attar.graphs.artefact import CondensedGraphs
 from attar.graphs.collection import GraphCollection
@@ -48,12 +50,30 @@ DROP = 0.1
 
 @dataclass(frozen=True)
 class RealBatch:
-    """Some real graphs in groups: one group per class, or one for all classes."""
+    """Some real graphs in groups: one group per class, or one for all classes. Several processes divide each group."""
 
     collection: GraphCollection
     rows: tuple[Int[Tensor, " _row"], ...]
-    """Rows of the graphs of each group."""
+    """Rows of the graphs of each group that this process works on."""
     device: torch.device
+    processes: Processes = ALONE
+    """Those among which the groups are divided."""
+    whole: tuple[int, ...] = ()
+    """The number of graphs of each whole group."""
+
+    @classmethod
+    def of(
+        cls,
+        collection: GraphCollection,
+        groups: Sequence[Int[Tensor, " _row"]],
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> "RealBatch":
+        """The part of this process. Where a group has fewer graphs than there are processes, each works on all."""
+        whole = tuple(len(rows) for rows in groups)
+        processes = processes if min(whole) >= processes.count else ALONE
+        mine = tuple(Share(len(rows), processes).of(rows) for rows in groups)
+        return cls(collection, mine, device, processes, whole)
 
     @cached_property
     def graphs(self) -> JoinedGraphs:
@@ -111,6 +131,7 @@ class GraphMatching(Sized):
     """Architecture of the network in which graphs are compared."""
 
     name = "graph-matching"
+    shares = True
 
     @abstractmethod
     def match(self, state: Learned, runtime: Runtime) -> dict[str, Tensor]:
@@ -150,7 +171,7 @@ class GraphMatching(Sized):
             density=start.density,
             source=source,
             network=network,
-            batch=self._batch(source, source.rows_of, runtime) if everything else None,
+            batch=self._batch(source, source.rows_of, runtime, runtime.processes) if everything else None,
         )
 
     def step(self, state: Learned, runtime: Runtime) -> Metrics:
@@ -174,16 +195,24 @@ class GraphMatching(Sized):
     # ------------------------------------------------------------------------------------------------ parts of a step
 
     def draw_real(self, state: Learned, runtime: Runtime, *, most: int | None = None) -> RealBatch:
-        """Draw real graphs of every class: `most` or `real_batch` of them, but at most all that a class has."""
+        """Draw real graphs of every class: `real_batch` of them, but at most all that a class has.
+
+        Args:
+            state: The state.
+            runtime: The machine.
+            most: Another number, of graphs that are not divided among processes.
+        """
         if most is None and state.batch is not None:
             return state.batch
         wanted, generator = most or self.real_batch, runtime.generator("batches")
         rows = draw_by_class(state.source.rows_of, wanted, generator)
-        return self._batch(state.source, rows, runtime)
+        return self._batch(state.source, rows, runtime, ALONE if most else runtime.processes)
 
-    def _batch(self, source: GraphSource, rows: Sequence[Tensor], runtime: Runtime) -> RealBatch:
+    def _batch(
+        self, source: GraphSource, rows: Sequence[Tensor], runtime: Runtime, processes: Processes = ALONE
+    ) -> RealBatch:
         groups = (torch.cat(list(rows)),) if self.class_agnostic else tuple(rows)
-        return RealBatch(source.train, groups, runtime.device)
+        return RealBatch.of(source.train, groups, runtime.device, processes)
 
     def edge_logits(self, state: Learned) -> Adjacency:
         """The logits Ω, or the adjacency if it is continuous; made symmetric if the setting says so."""
@@ -199,24 +228,53 @@ class GraphMatching(Sized):
         generator = runtime.generator("edges", str(runtime.device))
         return PaddedGraphs(state.features, relaxed(edges, tau, generator))
 
-    def update(self, state: Learned, graphs: PaddedGraphs, matched: Float[Tensor, ""]) -> dict[str, Tensor]:
-        """Add the terms that do not depend on real graphs, and take one step of Adam."""
-        edges = self.edge_logits(state)
+    def update(
+        self, state: Learned, graphs: PaddedGraphs, matched: Float[Tensor, ""], runtime: Runtime
+    ) -> dict[str, Tensor]:
+        """Add the terms that do not depend on real graphs, and take one step of Adam.
+
+        Args:
+            state: The state.
+            graphs: All synthetic graphs.
+            matched: The terms of the groups that this process has matched. They are added up over all processes.
+            runtime: The machine.
+        """
+        edges, processes, loss = self.edge_logits(state), runtime.processes, matched
         sparse = sparsity(edges if self.continuous else torch.sigmoid(edges), state.density)
-        loss = matched + self.sparsity_weight * sparse
-        if self.theory_weight:
-            bound = bound_term(graphs, self.architecture.pooling, len(state.counts))
-            loss = loss + self.theory_weight * bound
+        if processes.first:  # once in the sum over processes
+            loss = loss + self.sparsity_weight * sparse
+            if self.theory_weight:
+                bound = bound_term(graphs, self.architecture.pooling, len(state.counts))
+                loss = loss + self.theory_weight * bound
         state.optimizer.zero_grad(set_to_none=True)
-        state.edges.grad, state.features.grad = torch.autograd.grad(loss, [state.edges, state.features])
+        state.edges.grad, state.features.grad = summed_gradients(loss, [state.edges, state.features], processes)
         state.optimizer.step()
         if self.continuous:
             state.edges.data.clamp_(0, 1)
+        loss, matched = processes.sum_(torch.stack([loss, matched]).detach())
         return {"loss": loss, "matched": matched, "sparsity": sparse}
 
     def groups(self, counts: tuple[int, ...]) -> tuple[int, ...]:
         """The number of synthetic graphs of each matched group: counts by class, or their sum."""
         return (sum(counts),) if self.class_agnostic else counts
+
+
+def summed_gradients(loss: Float[Tensor, ""], leaves: Sequence[Tensor], processes: Processes) -> list[Tensor]:
+    """The gradients of a loss, added up over processes. In some of them it may be a constant."""
+    if not loss.requires_grad:
+        found = [torch.zeros_like(leaf, memory_format=torch.contiguous_format) for leaf in leaves]
+    else:
+        several = processes.count > 1
+        found = list(torch.autograd.grad(loss, leaves, materialize_grads=several))
+    return [processes.sum_(one.contiguous()) for one in found]
+
+
+def of_groups(graphs: PaddedGraphs, counts: tuple[int, ...], groups: Sequence[int]) -> PaddedGraphs:
+    """The synthetic graphs of some groups, given the number of graphs of each."""
+    if len(groups) == len(counts):
+        return graphs
+    features, adjacency = graphs.features.split(counts), graphs.adjacency.split(counts)
+    return PaddedGraphs(*(torch.cat([parts[group] for group in groups]) for parts in (features, adjacency)))
 
 
 def row_cosines(given: Float[Tensor, "*rows entry"], wanted: Float[Tensor, "*rows entry"]) -> Float[Tensor, ""]:

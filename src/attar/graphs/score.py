@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 
 from attar.core.cell import Cell, Measure
+from attar.core.dealing import deal, in_order
 from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
 from attar.core.progress import Line
@@ -77,13 +78,17 @@ def _cell(
     name = network if isinstance(network, str) else network.kind
     source, unit = sets[0][1], UNITS[sets[0][1].metric]
     seeds = [derived_seed(runtime.seed, f"repeat {repeat}") for repeat in range(how.repeats)]
-    jobs, numbers = [pair for pair in sets for _ in seeds], itertools.count(1)
+    every = [(pair, seed) for pair in sets for seed in seeds]
+    mine, numbers = [every[index] for index in runtime.processes.share(len(every))], itertools.count(1)
 
     def tell(outcome: Outcome) -> None:
-        runtime.say(f"{name} on {label}: network {next(numbers)} of {len(jobs)}, {outcome.last:.1f} {unit}")
+        runtime.say(f"{name} on {label}: network {next(numbers)} of {len(mine)}, {outcome.last:.1f} {unit}")
 
-    with Line(f"{name} on {label}", len(jobs) * how.protocol.epochs, quiet=runtime.engine.quiet) as line:
-        found = train_on_condensed(jobs, kind, how.protocol, seeds * len(sets), runtime, watch=line.at, tell=tell)
+    quiet = runtime.engine.quiet or not runtime.processes.first
+    with Line(f"{name} on {label}", len(mine) * how.protocol.epochs, quiet=quiet) as line:
+        jobs, own = [pair for pair, _ in mine], [seed for _, seed in mine]
+        outcomes = train_on_condensed(jobs, kind, how.protocol, own, runtime.alone(), watch=line.at, tell=tell)
+    found = runtime.processes.collect(outcomes)
     by_set = [found[start : start + how.repeats] for start in range(0, len(found), how.repeats)]
     chosen = [[outcome.chosen for outcome in outcomes] for outcomes in by_set]
     return Cell.of(
@@ -109,8 +114,12 @@ def full_score(
     what = f"all {len(source.train):,} graphs"
     if when == "auto" and not ceiling_starts(method, source, seeds, runtime, what=what):
         return None
-    values = [trained(source, kind, protocol, runtime, seed=seed).outcome.last for seed in seeds]
-    return Score.of(values, UNITS[source.metric])
+    values: dict[int, float] = {}
+    for numbers, together in deal(len(seeds), runtime.processes, 0.0, runtime.device):
+        machine = runtime.among(together)
+        for number in numbers:
+            values[number] = trained(source, kind, protocol, machine, seed=seeds[number]).outcome.last
+    return Score.of(in_order(values, runtime.processes), UNITS[source.metric])
 
 
 def chance(source: GraphSource) -> float:

@@ -21,6 +21,8 @@ class Scoring(tasks.ByNetworks):
     protocol: Annotated[Chosen | Any, Role()] = field(default_factory=lambda: Chosen.by("field"))
     """Protocol of training, by name or with changes."""
 
+    shares = True
+
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Test each set on the split that it was made with. Several rows are compared in pairs."""
         from attar.graphs.score import measure

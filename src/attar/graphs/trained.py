@@ -13,6 +13,7 @@ from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
+from attar.core.sharing import Share
 from attar.core.state import rebuilt
 from attar.core.training import cached, next_rows, set_lr
 from attar.graphs.collection import GraphCollection
@@ -35,7 +36,7 @@ class Training:
     graphs: GraphCollection = rebuilt(default=None)
     source: Any = rebuilt(default=None)
     whole: tuple[JoinedGraphs, Tensor] | None = rebuilt(default=None)
-    """All graphs and their labels, if they fit into one batch."""
+    """The graphs of this process and the labels of all, if all fit into one batch."""
     loss: Any = rebuilt(default=None)
     """The loss of labels, if it is not the cross-entropy."""
 
@@ -52,6 +53,7 @@ class TrainGraphNetwork(Settings):
     """Number of training graphs. It is counted in the data, not given."""
 
     name = "train-graph-network"
+    shares = True
 
     def resolve(self, source: GraphSource, runtime: Runtime | None = None) -> Self:
         """Count the training graphs."""
@@ -94,10 +96,12 @@ class TrainGraphNetwork(Settings):
         rows = next_rows(state.order, state.done, self.protocol.batch, runtime.generator("order"))
         batch, labels = state.whole or _batch(state.graphs, rows, runtime)
         drawn = drawn_for(self.protocol, state.loss, len(labels), state.network, runtime)
-        logits = state.network(batch, drawn.get("masks"))
+        share = Share(len(labels), runtime.processes)
+        logits = _logits(state.network, batch, drawn.get("masks"), share)
         loss = classification_loss(logits, labels, state.loss, drawn.get("drawn"))
         state.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        share.add_gradients(state.network.parameters(), joined=True)
         state.optimizer.step()
         state.done += 1
         if number + 1 == self.batches and self.protocol.looks_after(epoch + 1):
@@ -158,6 +162,8 @@ def trained(
 ) -> Trained:
     """A network trained on all training graphs, from the cache; it is trained if it is not there, and can be resumed.
 
+    Several processes train it together, unless the machine is that of one alone.
+
     Args:
         source: The graphs.
         architecture: The architecture of the network.
@@ -176,4 +182,14 @@ def _as_stack(network: GraphNetwork) -> Parameters:
 
 
 def _batch(graphs: GraphCollection, rows: Tensor, runtime: Runtime) -> tuple[JoinedGraphs, Tensor]:
-    return graphs.joined(rows, runtime.device), graphs.labels[rows].to(runtime.device)
+    """The graphs of a batch that this process works on, and the labels of the whole batch."""
+    mine = Share(len(rows), runtime.processes).of(rows)
+    return graphs.joined(mine, runtime.device), graphs.labels[rows].to(runtime.device)
+
+
+def _logits(network: GraphNetwork, batch: JoinedGraphs, masks: Tensor | None, share: Share) -> Tensor:
+    """The outputs for the whole batch, to which each process adds those for its graphs; under each mask, if any."""
+    if masks is None:
+        return share.joined(network(batch))[0]
+    found = network(batch, masks if share.alone else masks[:, share.taken])
+    return share.joined(found.transpose(0, 1))[0].transpose(0, 1)

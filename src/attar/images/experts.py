@@ -21,7 +21,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, grad_and_value, vmap
 
-from attar.core import store
+from attar.core import processes, store
+from attar.core.dealing import deal
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.fleet import ALONE, Crew, Task, crew
@@ -29,6 +30,7 @@ from attar.core.memory import may_stay_on
 from attar.core.runtime import Engine, Runtime
 from attar.core.sending import sent
 from attar.core.settings import Range, Role, Settings, difference
+from attar.core.sharing import Share
 from attar.core.state import rebuilt
 from attar.core.training import after_cuts, cache_place, made_in, next_rows
 from attar.images import layout
@@ -206,7 +208,9 @@ class TrainExperts(Settings):
         ]
         shown = [self._shown(number, of, state, runtime) for number, of in zip(self.numbers, rows, strict=True)]
         plain, seen, labels = (torch.stack(parts) for parts in zip(*shown, strict=True))
-        gradient = partial(self._gradient, state, plain, seen, labels, self.experts.loss_scale(epoch))
+        scale = self.experts.loss_scale(epoch)
+        share = Share(len(rows[0]), runtime.processes)
+        gradient = partial(self._gradient, state, plain, seen, labels, scale, share=share)
         direction, loss = flat_direction(
             state.vectors, gradient, radius=self.experts.flat_radius, gap=self.experts.flat_gap
         )
@@ -221,25 +225,41 @@ class TrainExperts(Settings):
     def _shown(
         self, number: int, rows: Int[Tensor, " batch"], state: Travelling, runtime: Runtime
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Plain images, augmented images, and their labels."""
-        plain = state.source.inputs(rows, runtime.device)
-        operations, seen = strategy(self.augmentation), plain
+        """Plain images, augmented images, and their labels: those of the batch that this process works on."""
+        share, operations = Share(len(rows), runtime.processes), strategy(self.augmentation)
+        rows = share.of(rows)
+        plain = seen = state.source.inputs(rows, runtime.device)
         if operations:
-            seen = augment(plain, draw_batch(len(rows), operations, runtime.generator(f"augment {number}")))
+            draw = draw_batch(share.rows, operations, runtime.generator(f"augment {number}"))
+            seen = augment(plain, draw.repeat(share.of(torch.arange(share.rows))))
         return plain, seen, state.source.targets[rows].to(runtime.device)
 
     def _gradient(
-        self, state: Travelling, plain: Tensor, seen: Tensor, labels: Tensor, scale: float, vectors: Tensor
+        self,
+        state: Travelling,
+        plain: Tensor,
+        seen: Tensor,
+        labels: Tensor,
+        scale: float,
+        vectors: Tensor,
+        share: Share | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Mean gradient and loss of each expert: of all experts at once, or of one expert on a few images at a time."""
-        weight, warm = torch.tensor([1 / seen.shape[1], scale], dtype=vectors.dtype, device=vectors.device)
+        """Mean gradient and loss of each expert: of all experts at once, or of one expert on a few images at a time.
+
+        The mean is a sum over images. Several processes add up those of their images.
+        """
+        share = share or Share(seen.shape[1])
+        weight, warm = torch.tensor(
+            [1 / share.rows if share.own else 0.0, scale], dtype=vectors.dtype, device=vectors.device
+        )
         if self.together > 1:
-            found: tuple[Tensor, Tensor] = state.gradient(vectors, plain, seen, labels, weight, warm)
-            return found
-        total, loss = torch.zeros_like(vectors), vectors.new_zeros(1)
-        for part in torch.arange(seen.shape[1]).split(state.at_once):
-            one, value = state.gradient(vectors[0], plain[0, part], seen[0, part], labels[0, part], weight, warm)
-            total, loss = total + one, loss + value
+            total, loss = state.gradient(vectors, plain, seen, labels, weight, warm)
+        else:
+            total, loss = torch.zeros_like(vectors), vectors.new_zeros(1)
+            for part in torch.arange(seen.shape[1]).split(state.at_once):
+                one, value = state.gradient(vectors[0], plain[0, part], seen[0, part], labels[0, part], weight, warm)
+                total, loss = total + one, loss + value
+        share.add_([total, loss])
         return total, loss
 
     def result(self, state: Travelling, runtime: Runtime) -> "Trajectories":
@@ -433,27 +453,42 @@ def open_experts(
         epochs=epochs,
         together=TOGETHER if (hired.on_gpus if hired else runtime.device.type != "cpu") else 1,
     )
-    missing = [number for number in range(experts.experts) if number not in _found(folder, epochs)]
+    count = experts.experts
+    missing = runtime.processes.once(
+        lambda: [number for number in range(count) if number not in _found(folder, epochs)]
+    )
     if missing:
-        runtime.say(f"{experts.experts} experts of {epochs} epochs: {len(missing)} to train, kept in {folder}")
-    place = folder.resolve()
-    tasks = [
-        Task(
-            f"experts {group[0]} to {group[-1]}",
-            partial(_train, method, group, place, runtime.engine),
-            (source,),
-        )
-        for group in _groups(missing, method.together)
-    ]
-    for_this_process = [tasks[i] for i in runtime.processes.share(len(tasks))]
-    with runtime.prepared.making(), crew(ALONE, runtime) as alone:
-        (hired or alone).do(for_this_process, folder=place, say=runtime.say)
-        runtime.processes.any(False)  # waits until the other processes are done too
+        runtime.say(f"{count} experts of {epochs} epochs: {len(missing)} to train, kept in {folder}")
+    _train_all(method, _groups(missing, method.together), folder.resolve(), source, runtime, hired)
     found = _found(folder, epochs)
-    pool = Pool(tuple(found[number] for number in range(experts.experts)))
+    pool = Pool(tuple(found[number] for number in range(count)))
     for file in pool.files:
         runtime.prepared.count(file.path.parent)
     return pool
+
+
+def _train_all(
+    method: TrainExperts,
+    groups: list[list[int]],
+    folder: Path,
+    source: ImageSource,
+    runtime: Runtime,
+    hired: Crew | None,
+) -> None:
+    """Train groups of experts: each by one process, or, where there are too few, by several together."""
+    training = partial(_train, method, folder=folder, settings=runtime.engine)
+    tasks = [Task(f"experts {group[0]} to {group[-1]}", partial(training, group), (source,)) for group in groups]
+    with runtime.prepared.making(), crew(ALONE, runtime) as alone:
+        if runtime.processes.count == 1 or (hired and hired.fleet != ALONE):
+            (hired or alone).do(tasks, folder=folder, say=runtime.say)
+            return
+        one = method.resolve(source, runtime)
+        work = one.work(source) / one.total_steps
+        for numbers, together in deal(len(tasks), runtime.processes, work, runtime.device):
+            shared = partial(training, together=together)
+            some = [dataclasses.replace(tasks[number], call=partial(shared, groups[number])) for number in numbers]
+            alone.do(some, folder=folder, say=runtime.say)
+        runtime.processes.any(False)  # waits until the other processes are done too
 
 
 def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
@@ -467,12 +502,20 @@ def _groups(numbers: Sequence[int], together: int) -> list[list[int]]:
     return groups
 
 
-def _train(method: TrainExperts, group: list[int], folder: Path, settings: Engine, source: ImageSource) -> None:
+def _train(
+    method: TrainExperts,
+    group: list[int],
+    source: ImageSource,
+    *,
+    folder: Path,
+    settings: Engine,
+    together: processes.Processes = processes.ALONE,
+) -> None:
     """Train a group in its own run folder, and resume it if it was stopped."""
-    machine = Runtime(settings, method.experts.first_seed)
+    machine = Runtime(settings, method.experts.first_seed).among(together)
     method = dataclasses.replace(method, first=group[0], together=len(group)).resolve(source, machine)
     place = folder / f"{group[0]:03d}-{group[-1]:03d}-epochs-{method.epochs}"
-    made_in(place, method, source, machine, title=f"expert {group[0]}")
+    made_in(place, method, source, machine, title=f"expert {group[0]}", shared=True)
 
 
 def _found(folder: Path, epochs: int) -> dict[int, store.Rows]:

@@ -22,11 +22,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from attar.core.dividing import divided
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.selection import herding, k_center, shuffled
 from attar.core.settings import Hidden, Range, Settings, Words
+from attar.core.sharing import Share
 from attar.core.state import rebuilt
 from attar.core.training import adamw, half_cosine, next_rows, set_lr
 from attar.plasma.answers import AnsweredColumns, Asked, answered
@@ -132,6 +134,7 @@ class LineEmulator(Settings):
     kind = "plasma"
     name = "emulator"
     verb = "distill"
+    shares = True
 
     @property
     def total_steps(self) -> int:
@@ -235,8 +238,10 @@ class LineEmulator(Settings):
         if state.scaling.step:
             sides = torch.rand(len(rows), generator=runtime.generator("mirrors")) < 0.5
             inputs, targets, weights = mirrored(sides.to(runtime.device), inputs, targets, weights)
-        loss = self.loss(state.student(inputs), targets, weights)
+        with divided(runtime.processes, state.student):
+            loss = self.loss(state.student(inputs), targets, weights)
         loss.backward()
+        Share(len(rows), runtime.processes).add_gradients(state.student.parameters(), joined=True)
         state.optimizer.step()
         state.done += 1
         if state.done % self.watch == 0 or state.done == self.steps:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from attar.core.dividing import divided
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -31,7 +32,7 @@ from attar.core.training import linear_rise, next_rows, set_lr
 from attar.samplers.adapters import Lora, adapt, merged
 from attar.samplers.adversarial import Adversary, discriminator_loss, generator_loss, head_for, logits
 from attar.samplers.denoisers import Condition, Denoiser, Noisy, broadcast, guided
-from attar.samplers.learner import Batch, Learning, Student
+from attar.samplers.learner import Batch, Learning, Student, shared_calls
 from attar.samplers.matching import Weighting, critic_loss, matching_gradient, simulated, surrogate_loss
 from attar.samplers.pairs import check_ode, teacher_pairs
 from attar.samplers.sampling import begun, noise_from
@@ -96,7 +97,7 @@ class Matching(Learning):
     fine: Levels = rebuilt()
     """The grid, ascending."""
     pairs: Any = rebuilt(default=None)
-    """Noise, samples and labels of the pairs, made at first use."""
+    """Noise, samples and labels of the pairs, made before the first step that needs them."""
 
     @property
     def kept(self) -> Denoiser:
@@ -306,14 +307,18 @@ class DMD2(Student):
         rate = self.lr_at(state.done)
         set_lr(state.optimizer, rate)
         set_lr(state.critic_optimizer, rate)
-        metrics = turn(state, runtime)
+        if state.pairs is None and (state.done < self.warm or self.pairing.regression_weight):
+            # By generators of its own, so that a resumed run makes the same ones.
+            state.pairs = self.made_pairs(state, runtime.with_seed(runtime.seed))
+        with shared_calls(state, runtime):
+            metrics = turn(state, runtime)
         state.done += 1
         return {**metrics, **self.seen(state, runtime)}
 
     def warm_turn(self, state: Matching, runtime: Runtime) -> Metrics:
         """The student learns a batch of pairs."""
         loss = self.regression(state, runtime)
-        self.descend(loss, state.student, state.optimizer)
+        self.descend(loss, state.student, state.optimizer, runtime)
         self.settle(state)
         return {"loss": loss.detach()}
 
@@ -353,7 +358,7 @@ class DMD2(Student):
         if self.pairing.regression_weight:
             shown["regression_loss"] = self.regression(state, runtime)
             loss = loss + self.pairing.regression_weight * shown["regression_loss"]
-        self.descend(loss, state.student, state.optimizer)
+        self.descend(loss, state.student, state.optimizer, runtime)
         state.optimizer.zero_grad(set_to_none=True)
         judging.requires_grad_(True)
         state.moved += 1
@@ -382,7 +387,7 @@ class DMD2(Student):
             again = (sigma, noise) if self.adversary.discriminator_noise == "shared" else None
             shown["logit_fake"] = fake = self.judged(samples, labels, state, runtime, again)
             loss = loss + self.adversary.discriminator_weight * discriminator_loss(real, fake)
-        self.descend(loss, judges(critic, state.head), state.critic_optimizer)
+        self.descend(loss, judges(critic, state.head), state.critic_optimizer, runtime)
         state.critic_optimizer.zero_grad(set_to_none=True)
         state.judged += 1
         return {name: value.detach().mean() for name, value in shown.items()}
@@ -412,8 +417,6 @@ class DMD2(Student):
 
         A few-step student learns its later levels from the teacher's samples under noise.
         """
-        if state.pairs is None:  # by generators of its own, so that a resumed run makes the same ones
-            state.pairs = self.made_pairs(state, runtime.with_seed(runtime.seed))
         noise, target, labels = state.pairs
         rows = next_rows(state.pair_order, state.paired, self.batch, runtime.generator("order of pairs"))
         state.paired += 1
@@ -432,14 +435,16 @@ class DMD2(Student):
         assert work.teacher is not None
         exact = copy.copy(state.teacher)
         exact.multiplies = None
-        return teacher_pairs(
-            replace(work.teacher, denoiser=Guided(exact, self.guidance, work.null)),
-            how.pair_count,
-            levels=self._pair_levels(work),
-            labels=work.conditions(how.pair_count, runtime.generator("labels"), runtime.device),
-            generator=runtime.generator("noise"),
-            device=runtime.device,
-        )
+        guide = Guided(exact, self.guidance, work.null)
+        with divided(runtime.processes, guide):
+            return teacher_pairs(
+                replace(work.teacher, denoiser=guide),
+                how.pair_count,
+                levels=self._pair_levels(work),
+                labels=work.conditions(how.pair_count, runtime.generator("labels"), runtime.device),
+                generator=runtime.generator("noise"),
+                device=runtime.device,
+            )
 
     def _pair_levels(self, work: Work) -> int | None:
         few_steps = work.teacher is not None and work.teacher.solver == "few-step"

@@ -14,11 +14,13 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from attar.core.dividing import divided
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import seeded_by
 from attar.core.settings import Hidden, Range, Settings
+from attar.core.sharing import Share
 from attar.core.state import rebuilt
 from attar.core.training import linear_rise, next_rows, set_lr
 from attar.images.networks.architecture import parameter_count
@@ -103,6 +105,7 @@ class SamplerMethod(Settings):
     """Number of training samples; filled in from the data."""
 
     kind = "samplers"
+    shares = True
     usual_steps = {"points": 2000, "small": 2000, "large": 20_000}  # noqa: RUF012
     """Steps by the shape of the samples."""
 
@@ -199,17 +202,18 @@ class SamplerMethod(Settings):
         batch = self.drawn(state, runtime)
         state.student.train()
         set_lr(state.optimizer, self.lr_at(state.done))
-        with same_dropout(state.student, runtime)():
+        with same_dropout(state.student, runtime)(), shared_calls(state, runtime):
             loss = self.loss(batch, state, runtime)
-        self.descend(loss, state.student, state.optimizer)
+        self.descend(loss, state.student, state.optimizer, runtime)
         self.settle(state)
         state.done += 1
         return {"loss": loss.detach(), **self.seen(state, runtime)}
 
-    def descend(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """One step of an optimiser on a loss."""
+    def descend(self, loss: Tensor, module: nn.Module, optimizer: torch.optim.Optimizer, runtime: Runtime) -> None:
+        """One step of an optimiser on a loss, which all processes have computed together."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        Share(self.batch, runtime.processes).add_gradients(module.parameters(), joined=True)
         if self.clip_norm is not None:
             nn.utils.clip_grad_norm_(list(module.parameters()), self.clip_norm)
         optimizer.step()
@@ -312,6 +316,12 @@ class Student(SamplerMethod):
     def condition(self, state: Any, runtime: Runtime, count: int, purpose: str = "labels") -> Condition:
         """Conditions of so many samples, drawn as the data have them."""
         return state.work.conditions(count, runtime.generator(purpose), runtime.device)
+
+
+def shared_calls(state: Any, runtime: Runtime) -> AbstractContextManager[None]:
+    """Where several processes divide the samples of each call of a state's denoisers."""
+    found = {id(one): one for name, one in vars(state).items() if isinstance(one, Denoiser) and name != "average"}
+    return divided(runtime.processes, *found.values(), methods=("forward", "encoded"))
 
 
 def same_dropout(network: nn.Module, runtime: Runtime) -> Alike:

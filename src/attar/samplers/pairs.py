@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from attar.core import store
+from attar.core.dividing import divided
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
@@ -247,6 +248,7 @@ class MakePairs(Settings):
     """Number of noise levels of the teacher."""
 
     name = "teacher-pairs"
+    shares = True
 
     @property
     def total_steps(self) -> int:
@@ -269,14 +271,15 @@ class MakePairs(Settings):
     def step(self, state: Making, runtime: Runtime) -> Metrics:
         """One portion."""
         rows = slice(state.done * PORTION, min((state.done + 1) * PORTION, self.pairs))
-        noise, samples, _ = teacher_pairs(
-            state.teacher,
-            rows.stop - rows.start,
-            levels=self.levels,
-            labels=None if state.labels is None else state.labels[rows],
-            generator=runtime.generator("noise"),
-            device=runtime.device,
-        )
+        with divided(runtime.processes, state.teacher.denoiser):
+            noise, samples, _ = teacher_pairs(
+                state.teacher,
+                rows.stop - rows.start,
+                levels=self.levels,
+                labels=None if state.labels is None else state.labels[rows],
+                generator=runtime.generator("noise"),
+                device=runtime.device,
+            )
         state.noise[rows], state.samples[rows] = noise.cpu(), samples.cpu()
         state.done += 1
         return {"spread": samples.std(correction=0)}

@@ -67,6 +67,11 @@ class Paired(Learner):
             heads[TEXT] = TextHead(encoder, self.projector.build(encoder.width))
         return heads
 
+    def encoders(self, state: Learning) -> list[nn.Module]:
+        """The encoder of images, and that of texts."""
+        texts = state.heads[TEXT].encoder if self.takes_pairs else None
+        return super().encoders(state) + ([texts] if isinstance(texts, nn.Module) else [])
+
     def sides(self, batch: Batch, state: Learning) -> Sides:
         """The projections of both views, or of images and texts."""
         projector = state.heads["projector"]

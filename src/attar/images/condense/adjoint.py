@@ -10,6 +10,9 @@ needs the graph of one step:
     ∂/∂x_i = β ∂s_i/∂x_i,  ∂/∂y_i = β ∂s_i/∂y_i,  ∂/∂β = Σ s_i,  λ_i = λ_{i+1} + β ∂s_i/∂θ_i (+ a waypoint's at θ_i),
 
 where λ_i is the derivative in θ_i. Only θ_0 ... θ_T are kept.
+
+g_i, s_i and their derivatives are sums over the images of a batch, so several processes share each batch. The graph of
+all steps cannot be divided in this way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +26,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.func import grad, grad_and_value
 
+from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.sharing import Share
 from attar.images import layout
 from attar.images.networks.flat import FlatNetwork, Images, Vector
 from attar.images.views.augment import Draw, augment
@@ -87,23 +92,29 @@ class Student:
         self._gradient = runtime.compiled(partial(student_gradient, flat), training=True)
         self._pull = runtime.compiled(partial(pull, flat, wanted), training=True)
 
-    def gradient(self, vector: Vector, images: Images, targets: Targets, scale: float) -> Vector:
-        """The gradient of the mean loss over a batch, times scale."""
-        weight = self._weight(images, scale)
+    def gradient(self, vector: Vector, images: Images, targets: Targets, scale: float, of: int = 0) -> Vector:
+        """The part of some images in the gradient of the mean loss over a batch `of` so many, times scale."""
+        weight = self._weight(images, scale, of)
         parts = zip(images.split(self.at_once), targets.split(self.at_once), strict=True)
         gradients = [self._gradient(vector, *part, weight) for part in parts]
         return torch.stack(gradients).sum(dim=0) if len(gradients) > 1 else gradients[0]
 
     def pull(
-        self, vector: Vector, images: Images, targets: Targets, scale: float, direction: Vector
+        self, vector: Vector, images: Images, targets: Targets, scale: float, direction: Vector, of: int = 0
     ) -> tuple[Float[Tensor, ""], Vector, Images, Tensor | None]:
         """The product ⟨direction, gradient⟩, and its derivatives in parameters, images and soft targets."""
-        weight = self._weight(images, scale)
+        weight = self._weight(images, scale, of)
         parts = zip(images.split(self.at_once), targets.split(self.at_once), strict=True)
         found = [self._pull(vector, *part, weight, direction) for part in parts]
         values, vectors, pixels, labels = zip(*found, strict=True)
         total = torch.stack(vectors).sum(dim=0) if len(vectors) > 1 else vectors[0]
         return torch.stack(values).sum(), total, torch.cat(pixels), torch.cat(labels) if self.soft else None
+
+    def own(self, batch: Batch, scale: float) -> tuple[Batch, float]:
+        """The images of a batch that this process works on, and the scale; 0 if they do not count."""
+        share = Share(len(batch.rows), self.runtime.processes)
+        draw = None if batch.draw is None else batch.draw.repeat(share.of(torch.arange(share.rows)))
+        return Batch(share.of(batch.rows), draw), scale if share.own else 0.0
 
     def seen(self, images: Images, batch: Batch) -> Float[Tensor, "batch channel height width"]:
         """The images of a batch as the student sees them."""
@@ -112,8 +123,8 @@ class Student:
             chosen = augment(chosen, batch.draw)
         return layout.ordered(chosen, self.runtime)
 
-    def _weight(self, images: Images, scale: float) -> Float[Tensor, ""]:
-        return images.new_full((), scale / len(images))
+    def _weight(self, images: Images, scale: float, of: int) -> Float[Tensor, ""]:
+        return images.new_full((), scale / (of or len(images)))
 
 
 def student_loss(logits: Float[Tensor, "image classes"], targets: Targets) -> Float[Tensor, ""]:
@@ -166,9 +177,13 @@ def match(student: Student, images: Images, targets: Targets, lr: Tensor, task: 
         lr: β, a scalar.
         task: The student's start, its batches and its targets.
         way: `adjoint` is exact, in the memory of one step. `unrolled` is exact, in the memory of all steps. `tesla`
-            assumes that no step depends on earlier steps.
+            assumes that no step depends on earlier steps. Several processes share each batch, but not with `unrolled`.
+
+    Raises:
+        InputError: Several processes have been started, and the way is `unrolled`.
     """
     if way == "unrolled":
+        check_way(way, student.runtime)
         return _unrolled(student, images, targets, lr, task)
     images, targets, lr = images.detach(), targets.detach(), lr.detach()
     vectors = _travelled(student, images, targets, lr, task)
@@ -180,6 +195,19 @@ def match(student: Student, images: Images, targets: Targets, lr: Tensor, task: 
         found.targets = torch.zeros_like(targets)
     _back(student, images, targets, lr, task, vectors, found, exact=way == "adjoint")
     return found
+
+
+def check_way(way: Way, runtime: Runtime) -> None:
+    """See that all processes can work on a student.
+
+    Raises:
+        InputError: There are several, and the way is `unrolled`.
+    """
+    if way == "unrolled" and runtime.processes.count > 1:
+        raise InputError(
+            f"gradient unrolled keeps the graph of all steps, which {runtime.processes.count} processes cannot share; "
+            "use --gradient adjoint, which is as exact, or one process."
+        )
 
 
 def distance(end: Vector, start: Vector, point: Waypoint) -> Float[Tensor, ""]:
@@ -207,7 +235,10 @@ def _travelled(student: Student, images: Images, targets: Targets, lr: Tensor, t
     """The student's parameters before and after every step."""
     vector, velocity, vectors = task.start, torch.zeros_like(task.start), [task.start]
     for batch in task.batches:
-        gradient = student.gradient(vector, student.seen(images, batch), targets[batch.rows], task.scale)
+        mine, scale = student.own(batch, task.scale)
+        seen = student.seen(images, mine)
+        gradient = student.gradient(vector, seen, targets[mine.rows], scale, len(batch.rows))
+        student.runtime.processes.sum_(gradient)
         velocity = task.momentum * velocity + gradient if task.momentum else gradient
         vector = vector - lr * velocity
         vectors.append(vector)
@@ -226,25 +257,28 @@ def _back(
     exact: bool,
 ) -> None:
     """Go back through the steps, and add up the gradients in images, targets and step size."""
-    steps = len(task.batches)
+    steps, processes = len(task.batches), student.runtime.processes
     slope = _slope(vectors[steps], task, steps)
     kappa = torch.zeros_like(slope)
     for step in reversed(range(steps)):
         batch, leaf = task.batches[step], images.clone().requires_grad_()
+        mine, scale = student.own(batch, task.scale)
         kappa = task.momentum * kappa - slope
-        seen = student.seen(leaf, batch)
+        seen = student.seen(leaf, mine)
         value, vector_bar, image_bar, target_bar = student.pull(
-            vectors[step], seen.detach(), targets[batch.rows], task.scale, kappa
+            vectors[step], seen.detach(), targets[mine.rows], scale, kappa, len(batch.rows)
         )
         seen.backward(lr * image_bar)
         assert leaf.grad is not None
         found.images += leaf.grad
         found.lr += value
         if target_bar is not None and found.targets is not None:
-            found.targets.index_add_(0, batch.rows, lr * target_bar)
+            found.targets.index_add_(0, mine.rows, lr * target_bar)
         if exact:
-            slope = slope + lr * vector_bar
+            slope = slope + lr * processes.sum_(vector_bar)
         slope = slope + _slope(vectors[step], task, step)
+    for part in (found.images, found.lr, *(() if found.targets is None else (found.targets,))):
+        processes.sum_(part)
 
 
 def _slope(vector: Vector, task: Task, step: int) -> Vector:

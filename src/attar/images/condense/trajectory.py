@@ -27,7 +27,7 @@ from attar.core.state import rebuilt
 from attar.core.training import next_rows
 from attar.images import layout
 from attar.images.artefact import CondensedImages
-from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, match
+from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, check_way, match
 from attar.images.condense.starts import Started, check_start, learned, start_images
 from attar.images.experts import Experts, Pool, flat_network, open_experts
 from attar.images.networks.architecture import Architecture, multiply_adds
@@ -138,6 +138,7 @@ class TrajectoryMatching(Started):
     """Training of the experts, and the folder that holds them."""
 
     name = "trajectory-matching"
+    shares = True
 
     # What methods override.
 
@@ -182,8 +183,10 @@ class TrajectoryMatching(Started):
         """Fill in the settings without a value from image size, ipc and device.
 
         Raises:
-            InputError: There is no start epoch to draw, or experts are trained for too few epochs.
+            InputError: There is no start epoch to draw, experts are trained for too few epochs, or several processes
+                cannot share the way in which students are differentiated.
         """
+        check_way(self.gradient, runtime)
         on_gpu = runtime.device.type != "cpu"
         augmentation = default_strategy(source.flips) if self.augmentation is None else self.augmentation
         strategy(augmentation)
