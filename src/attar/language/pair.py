@@ -29,6 +29,8 @@ from attar.language.vocabulary import check_same, shared_words
 
 Model = nn.Module | DistilledLanguageModel | str | Path | None
 
+ADVICE = "Give models of one family, or let each of them read its own tokens (--align-by spans)."
+"""What to do about two vocabularies, where there is a setting for them."""
 VOCABULARY = 512
 """Number of tokens of the tokenizer that is learned from the data, if no model has one."""
 
@@ -47,6 +49,8 @@ class LanguagePair:
     """Further text whose cross-entropy is added."""
     others: Any = None
     """The teacher's tokenizer, if it has other special tokens at its end."""
+    foreign: Any = None
+    """The teacher's tokenizer, if it is another one and the teacher reads its own tokens."""
     answers: int = 0
     """Number of test prompts that both answer at the end."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
@@ -59,7 +63,10 @@ class LanguagePair:
             if model is not None:
                 tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
         sources = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
-        return store.digest_of(tensors, {**sources, "tokens": self.tokenizer.get_vocab()})
+        facts = {**sources, "tokens": self.tokenizer.get_vocab()}
+        if self.foreign is not None:
+            facts["teacher's tokens"] = self.foreign.get_vocab()
+        return store.digest_of(tensors, facts)
 
     @property
     def name(self) -> str:
@@ -73,12 +80,35 @@ class LanguagePair:
         Raises:
             InputError: A model has fewer logits.
         """
-        return shared_words(self.tokenizer, self.others, teacher=self.teacher, student=self.student)
+        return shared_words(self.tokenizer, self.others, teacher=self._alike, student=self.student)
+
+    @property
+    def theirs(self) -> Any:
+        """The teacher's tokenizer."""
+        return next(one for one in (self.foreign, self.others, self.tokenizer) if one is not None)
+
+    @property
+    def teacher_words(self) -> int:
+        """The size of the vocabulary that the teacher answers with.
+
+        Raises:
+            InputError: It has fewer logits.
+        """
+        return self.words if self.foreign is None else shared_words(self.foreign, teacher=self.teacher)
+
+    @property
+    def _alike(self) -> nn.Module | None:
+        """The teacher, if it has the student's tokens."""
+        return self.teacher if self.foreign is None else None
+
+    def of_teacher(self) -> "LanguagePair":
+        """The teacher alone, with its own tokenizer."""
+        return LanguagePair(self.data, self.theirs, student=self.teacher, answers=self.answers)
 
     @cached_property
     def stops(self) -> tuple[int, ...]:
         """The tokens that end an answer of either model."""
-        found = stops_of(self.teacher, self.tokenizer, self.student)
+        found = stops_of(self._alike, self.tokenizer, self.student)
         return tuple(token for token in found if token < self.words)
 
     def voice(self, model: nn.Module, sampling: Sampling) -> Voice:
@@ -91,8 +121,8 @@ class LanguagePair:
 
     @property
     def longest(self) -> int:
-        """The largest number of tokens that teacher and student can read."""
-        return longest_input(self.teacher, self.student)
+        """The largest number of tokens that teacher and student can read; the student, if the teacher's are others."""
+        return longest_input(self._alike, self.student)
 
     def tokens(self, part: str, by: Tokeniser) -> Tokens:
         """A part of the data as tokens, read once. `corpus` is the further text."""
@@ -107,7 +137,13 @@ class LanguagePair:
 
 
 def paired(
-    data: TextSource, teacher: Model, student: Model, tokenizer: Any = None, corpus: TextSource | None = None
+    data: TextSource,
+    teacher: Model,
+    student: Model,
+    tokenizer: Any = None,
+    corpus: TextSource | None = None,
+    *,
+    apart: bool | None = None,
 ) -> LanguagePair:
     """Open a teacher and a student by name, and check that they have one vocabulary.
 
@@ -118,6 +154,8 @@ def paired(
         tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
             none at all, a byte-level one is learned from the data.
         corpus: Further text.
+        apart: Whether their vocabularies may differ, and the teacher reads its own tokens. None: they may not, and no
+            setting would change that.
 
     Raises:
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
@@ -130,8 +168,10 @@ def paired(
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
-    check_same(theirs, mine)
     check_same(mine, tokenizer)
+    if apart and one[0] is not None and _differ(theirs, mine):
+        return _apart(LanguagePair(data, mine, one[0], other[0], corpus, foreign=theirs))
+    check_same(theirs, mine, advice=ADVICE if apart is False else None)
     found, others = _chosen(theirs, mine)
     if found is None:
         if one[0] is not None or other[0] is not None:
@@ -139,6 +179,22 @@ def paired(
         found = byte_tokenizer(data.texts(), VOCABULARY)
     pair = LanguagePair(data, found, one[0], other[0], corpus, others)
     assert pair.words
+    return pair
+
+
+def _differ(teacher: Any, student: Any) -> bool:
+    """Whether both have a tokenizer, and these give numbers to tokens differently."""
+    try:
+        check_same(teacher, student)
+    except InputError:
+        return True
+    return False
+
+
+def _apart(pair: LanguagePair) -> LanguagePair:
+    """A pair whose models have tokenizers of their own, with enough logits for them."""
+    assert pair.words
+    assert pair.teacher_words
     return pair
 
 

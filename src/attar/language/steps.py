@@ -14,6 +14,7 @@ from attar.core.processes import Processes
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.state import rebuilt
+from attar.language.crossing import Crossing
 from attar.language.evaluation import cross_entropy, measured
 from attar.language.generation import answering
 from attar.language.losses import Places, Terms, chunked_loss, log_probabilities
@@ -55,6 +56,8 @@ class Distilling:
     corpus: Tokens | None = rebuilt(default=None)
     loss: Loss = rebuilt(default=None)
     answers: Answers = rebuilt(default=None)
+    crossing: Crossing | None = rebuilt(default=None)
+    """The way to the teacher's tokens, if it reads its own."""
     order: Tensor | None = rebuilt(default=None)
 
 
@@ -98,11 +101,14 @@ def add_gradient(batch: Batch, parts: Parts, micro: int | None, state: Distillin
     processes = runtime.processes
     micros = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
     places = [Places.of(one.labels, one.spans) for one in micros]
-    counts, compares = Counts.of(places), parts.teacher and state.loss.needs_teacher
+    compares = parts.teacher and state.loss.needs_teacher
+    beside = [state.crossing.beside(one) for one in micros] if compares and state.crossing is not None else []
+    counts = Counts.of(places, [one.aligned for one in beside])
     found: list[Shown] = []
     for number in processes.share(len(micros)):
-        student, teacher = _logits(micros[number], state, runtime, teacher=compares)
-        loss, shown = state.loss(student, teacher, _moved(places[number], runtime.device), counts, parts)
+        theirs, aligned = (beside[number].batch, beside[number].aligned.to(runtime.device)) if beside else (None, None)
+        student, teacher = _logits(micros[number], state, runtime, teacher=compares, theirs=theirs)
+        loss, shown = state.loss(student, teacher, _moved(places[number], runtime.device), counts, parts, aligned)
         loss.backward()
         found.append(dict(shown))
     return _together(found, processes)
@@ -210,16 +216,23 @@ def finished(state: Distilling) -> nn.Module:
     return made
 
 
-def _logits(batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool) -> tuple[Tensor, Tensor | None]:
-    batch = batch.to(runtime.device)
-    given = {"input_ids": batch.ids, "attention_mask": batch.mask.long(), "use_cache": False}
+def _logits(
+    batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool, theirs: Batch | None = None
+) -> tuple[Tensor, Tensor | None]:
+    given = _given(batch, runtime)
     with runtime.autocast(training=True):
         mine = state.student(**given).logits
     if not teacher:
         return mine, None
     assert state.teacher is not None
+    given = given if theirs is None else _given(theirs, runtime)
     with torch.no_grad(), answering(state.teacher), runtime.autocast():
         return mine, state.teacher(**given).logits
+
+
+def _given(batch: Batch, runtime: Runtime) -> dict[str, Any]:
+    batch = batch.to(runtime.device)
+    return {"input_ids": batch.ids, "attention_mask": batch.mask.long(), "use_cache": False}
 
 
 def _cut(batch: Batch, size: int) -> Iterator[Batch]:

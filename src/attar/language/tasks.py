@@ -26,7 +26,7 @@ class Distill(tasks.Task):
     excess error."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
+        """Teacher, student and data, and the method with the student that it trains."""
         from pathlib import Path
 
         from attar.language.models import is_fresh
@@ -39,7 +39,7 @@ class Distill(tasks.Task):
         if student is None and not is_fresh(method.student):
             student = method.student
         corpus = None if self.corpus is None else load(self.corpus)
-        pair = paired(source, self.teacher, student, self.tokenizer, corpus)
+        pair = paired(source, self.teacher, student, self.tokenizer, corpus, apart=method.alignment.aligns)
         return replace(pair, answers=self.answers), method
 
     def score(self, made: Any, work: Any, method: Any, runtime: Any) -> Any:
