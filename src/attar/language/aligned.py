@@ -18,8 +18,8 @@ distance of `uld.py`, the loss of a span is
 with `hybrid_weight` mass: m = Σ_M p̃ and u = 1; or count, as in GOLD: m = |M| / (number of the teacher's tokens) and
 u = 1 - m. D is any divergence of `divergences.py`. The loss is the mean over spans. If both tokenizers are equal, every
 span is one token and every token is in a pair: hybrid is the plain D. ULD on spans is `sorted`, with positions that
-belong together. A token with a gradient in D is the one whose distribution it is; the span's other tokens have theirs
-by q̃ in the sorted part, and in `likelihood`.
+belong together. In a span of several tokens D teaches the first one (or the last one) alone; the others are taught by
+the sorted part, through q̃, and by `likelihood`.
 
 GOLD restricts D to M in the same way. m = mass is our choice: the chain rule of the forward divergence has that weight.
 ALM has no factor τ, by which the size of our loss hardly depends on τ, and weighs spans by how far the two tokenizers
