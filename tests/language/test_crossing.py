@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from attar.language.pair import LanguagePair, paired
 from attar.language.sources import load
 from attar.language.steps import add_gradient
 from attar.language.tokens import Tokeniser
+from attar.language.verbs import scores_of
 from promises import EVERY_STEP
 from tokenizer_cases import tokenizer_named
 
@@ -309,6 +311,29 @@ def test_scores_are_of_the_same_text(run, source, folder, coarse, stranger, engi
     assert teachers == pytest.approx(found.cross_entropy.value * counts[0] / counts[1], rel=1e-6)
     assert 0 < made.scores["kept"] < 10000
     assert "excess_error" not in made.scores["student"]
+
+
+def test_scores_of_texts_that_are_cut_are_by_their_letters(source, tokenizer, coarse):
+    """A teacher that gives all tokens the same probability, and reads a part of the text only."""
+    teacher = fresh_model("gpt2:layers=1,width=16,heads=2", coarse, 30, torch.Generator().manual_seed(0))
+    torch.nn.init.zeros_(teacher.transformer.wte.weight)
+    pair = LanguagePair(source, tokenizer, teacher=teacher, student=None, foreign=coarse)
+    method = DistillLanguage.of(max_length=96, max_prompt=48, align_by="spans")
+    by = method.tokeniser(pair)
+    model = fresh_model("gpt2:layers=1,width=16,heads=2", tokenizer, 96, torch.Generator())
+    found = scores_of(model, pair, method, Runtime(EVERY_STEP), 0)
+    tokens = pair.of_teacher().tokens("test", their_tokeniser(pair, by))
+    assert tokens.cut
+    assert not pair.tokens("test", by).cut
+    per_letter = math.log(420) * tokens.count / tokens.letters
+    whole = pair.tokens("test", by)
+    assert found["teacher"]["cross_entropy"] == pytest.approx(per_letter * whole.letters / whole.count, rel=1e-5)
+
+
+def test_a_teacher_without_tokens_is_refused(source, stranger, tokenizer, tmp_path):
+    stranger.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"the teacher's tokenizer has no tokens\. Save one into the folder"):
+        paired(source, tmp_path, None, tokenizer, apart=True)
 
 
 def test_another_vocabulary_is_refused_with_the_setting_that_allows_it(run, source, folder, tokenizer, student):

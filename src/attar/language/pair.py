@@ -25,7 +25,7 @@ from attar.language.models import (
 from attar.language.sources import TextSource
 from attar.language.stops import EndWords, ended_by_words, stops_of
 from attar.language.tokens import Tokeniser, Tokens
-from attar.language.vocabulary import check_same, shared_words
+from attar.language.vocabulary import check_same, shared_words, size_of
 
 Model = nn.Module | DistilledLanguageModel | str | Path | None
 
@@ -192,7 +192,14 @@ def _differ(teacher: Any, student: Any) -> bool:
 
 
 def _apart(pair: LanguagePair) -> LanguagePair:
-    """A pair whose models have tokenizers of their own, with enough logits for them."""
+    """A pair whose models have tokenizers of their own, with enough logits for them.
+
+    Raises:
+        InputError: A tokenizer has no tokens, or a model has too few logits.
+    """
+    for who, tokenizer in (("teacher", pair.foreign), ("student", pair.tokenizer)):
+        if size_of(tokenizer) < 2:  # what transformers makes of a folder that has a model alone
+            raise InputError(f"the {who}'s tokenizer has no tokens. Save one into the folder of the {who}.")
     assert pair.words
     assert pair.teacher_words
     return pair

@@ -183,9 +183,11 @@ def _apart(pair: LanguagePair, by: Tokeniser, common: tuple[Any, ...]) -> Measur
     """Measures of a teacher with its own tokenizer, its cross-entropy per token of the student."""
     alone, theirs = pair.of_teacher(), their_tokeniser(pair, by)
     found = _measured(pair.teacher, None, alone, theirs, *common)
-    counts = [sum(map(len, p.tokens("test", by).rows["response"])) for p, by in ((alone, theirs), (pair, by))]
-    per_token = found.cross_entropy.value * counts[0] / max(counts[1], 1)
-    return replace(found, cross_entropy=Score(per_token, "nats", "lower"))
+    one, other = alone.tokens("test", theirs), pair.tokens("test", by)
+    share = one.count / max(other.count, 1)
+    if one.cut or other.cut:  # then the two have read different lengths of the text
+        share *= other.letters / max(one.letters, 1)
+    return replace(found, cross_entropy=Score(found.cross_entropy.value * share, "nats", "lower"))
 
 
 def _measured(
