@@ -329,6 +329,7 @@ VARIANTS: Table = {
         "select": "rouge",
         "validation_answers": 4,
     },
+    "language/aligned": {**WRITER, "alignment": {"align_by": "spans"}, "objective": {"divergence": "jsd"}},
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
     "language/at size": {

@@ -1,3 +1,6 @@
+from attar.language.aligned import Aligned as Aligned
+from attar.language.aligned import aligned_loss as aligned_loss
+from attar.language.alignment import Alignment as Alignment
 from attar.language.answers import StoredAnswers as StoredAnswers
 from attar.language.artefact import DistilledLanguageModel as DistilledLanguageModel
 from attar.language.chunkers import CHUNKERS as CHUNKERS
@@ -12,6 +15,7 @@ from attar.language.models import Lora as Lora
 from attar.language.models import byte_tokenizer as byte_tokenizer
 from attar.language.objective import Spans as Spans
 from attar.language.objective import distillation_loss as distillation_loss
+from attar.language.offsets import text_spans as text_spans
 from attar.language.placement import Teacher as Teacher
 from attar.language.policy import Policy as Policy
 from attar.language.recalled import Recall as Recall
@@ -22,7 +26,11 @@ from attar.language.server import Server as Server
 from attar.language.sources import load as load
 from attar.language.storing import StoreAnswers as StoreAnswers
 from attar.language.trainer import DistillationMixin as DistillationMixin
+from attar.language.uld import UniversalLogitLoss as UniversalLogitLoss
+from attar.language.uld import sorted_distance as sorted_distance
+from attar.language.uld import uld_loss as uld_loss
 from attar.language.verbs import distill as distill
 from attar.language.verbs import evaluate as evaluate
 from attar.language.verbs import label as label
 from attar.language.verbs import train as train
+from attar.language.wordmap import WordMap as WordMap

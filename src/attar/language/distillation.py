@@ -27,10 +27,12 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import half_cosine, in_float32, linear_rise, set_lr
+from attar.language.alignment import Alignment, check_alignment
 from attar.language.answered import fill
 from attar.language.artefact import DistilledLanguageModel, Origin
 from attar.language.clipping import Clipping
 from attar.language.correction import Correction
+from attar.language.crossing import Crossing
 from attar.language.divergences import Objective
 from attar.language.generation import Sampling
 from attar.language.memory import Memory, recompute_activations
@@ -104,6 +106,8 @@ class DistillLanguage(Settings):
     """The source of the answers that the student learns from (`answers_by`, `student_share`, ...)."""
     sampling: Sampling = field(default_factory=Sampling)
     """How the student samples its answers (`sampling_temperature`, `nucleus`, ...)."""
+    alignment: Alignment = field(default_factory=Alignment)
+    """How a teacher of another tokenizer is compared (`align_by`, ...)."""
     policy: Policy = field(default_factory=Policy)
     """MiniLLM's policy gradient, used with divergence policy."""
     recall: Recall = field(default_factory=Recall)
@@ -131,6 +135,7 @@ class DistillLanguage(Settings):
         super().__post_init__()
         kind, own = self.objective.divergence, self.schedule.answers_by not in ("off-policy", "teacher")
         check_clipping(self.objective, self.clipping)
+        check_alignment(self)
         if self.correction.corrections and not own:
             raise InputError(
                 f"corrections need the student's answers, but --answers-by {self.schedule.answers_by} has none. Give "
@@ -188,7 +193,8 @@ class DistillLanguage(Settings):
         """The settings of a method of the field, by name.
 
         Args:
-            name: sft, seqkd, kd, imitkd, gkd, distillm, minillm; or full, with all three levels.
+            name: sft, seqkd, kd, imitkd, gkd, distillm, minillm; uld, gold, alm, for a teacher of another tokenizer; or
+                full, with all three levels.
             settings: Settings that differ.
 
         Raises:
@@ -307,9 +313,10 @@ class DistillLanguage(Settings):
         answers = pair.answers > 0 or self._answers
         for who, model in (("teacher", teacher), ("student", student)):
             if model is not None:
-                check_runs(model, who, pair.words, answers=answers)
+                words = pair.teacher_words if who == "teacher" else pair.words
+                check_runs(model, who, words, answers=answers)
                 if self.memory.packing:
-                    check_packs(model, who, pair.words)
+                    check_packs(model, who, words)
         loss = Loss(self.objective, self.clipping, self.spans, pair.words)
         with seeded_globally(runtime.generator("clipping"), device):
             network = loss.network_for()
@@ -326,6 +333,9 @@ class DistillLanguage(Settings):
         if pair.server is not None:
             assert schedule.store is not None
             fill(schedule.store, pair, by, self.sampling, runtime)
+        crosses = self.alignment.aligns and teacher is not None
+        crossing = Crossing.of(pair, by, self.alignment) if crosses else None
+        context = runtime.autocast
         return Distilling(
             learned=learned,
             network=network if network is not None else nn.Module(),
@@ -339,7 +349,10 @@ class DistillLanguage(Settings):
             tokens=pair.tokens("train", by),
             corpus=None if pair.corpus is None else pair.tokens("corpus", by),
             loss=dataclasses.replace(loss, network=network),
-            answers=Answers(voice, teacher, by, self.schedule, self.correction, self.sampling, runtime.autocast),
+            answers=Answers(
+                voice, teacher, by, self.schedule, self.correction, self.sampling, context, crossing=crossing
+            ),
+            crossing=crossing,
             rest=self.recall.rest,
             memory=self.memory,
             masters=masters,

@@ -6,7 +6,7 @@ Each term is a mean over the tokens of the whole step (for spans, over pairs of 
 attar's own loop and the mixin for trainers share it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
+from attar.language.aligned import Aligned, aligned_terms
 from attar.language.chunkers import Chunker, chunker_named
 from attar.language.clipping import Clipping, QuantileNetwork
 from attar.language.divergences import Objective
@@ -54,9 +55,11 @@ class Counts:
 
     tokens: float
     pairs: float
+    spans: float = 0.0
+    """Number of spans that a teacher of another tokenizer shares."""
 
     @classmethod
-    def of(cls, places: list[Places]) -> "Counts":
+    def of(cls, places: list[Places], aligned: Sequence[Aligned] = ()) -> "Counts":
         """The counts of a step from its passes.
 
         Raises:
@@ -68,7 +71,7 @@ class Counts:
                 "a batch holds no token to learn from: every label is masked, or every response is empty. Remove such "
                 "rows."
             )
-        return cls(tokens, sum(int(one.joined.sum()) for one in places))
+        return cls(tokens, sum(int(one.joined.sum()) for one in places), sum(map(len, aligned)))
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,13 @@ class Loss:
         return compares or self.spans.span_weight > 0
 
     def __call__(
-        self, student: Logits, teacher: TeacherLogits | Recalled | None, places: Places, counts: Counts, parts: Parts
+        self,
+        student: Logits,
+        teacher: TeacherLogits | Recalled | None,
+        places: Places,
+        counts: Counts,
+        parts: Parts,
+        aligned: Aligned | None = None,
     ) -> tuple[Scalar, dict[str, Tensor]]:
         """The part of the loss from these logits, and the measures to show.
 
@@ -113,7 +122,11 @@ class Loss:
             places: The positions that count.
             counts: The counts over which the means of the step are taken.
             parts: The parts that this pass computes.
+            aligned: The spans that are compared, if the teacher's logits are for tokens of its own.
         """
+        if aligned is not None:
+            assert isinstance(teacher, Tensor)
+            return self._apart(student, teacher, places, counts, parts, aligned)
         compares = parts.teacher and self.needs_teacher
         divergence = compares and self.objective.divergence != "none" and self.objective.teacher_weight > 0
         pairs, objective = max(counts.pairs, 1), self.objective
@@ -146,6 +159,26 @@ class Loss:
             shown |= dict(zip(("upper", "lower"), bounds.detach().sum(dim=0) / counts.tokens, strict=True))
         if terms.spans:
             shown["spans"] = sums.spans / pairs
+        return loss, {"loss": loss.detach(), **shown}
+
+    def _apart(
+        self, student: Logits, teacher: Tensor, places: Places, counts: Counts, parts: Parts, aligned: Aligned
+    ) -> tuple[Scalar, dict[str, Tensor]]:
+        """The loss against a teacher that reads its own tokens."""
+        by_labels, by_teacher = self.objective.label_weight, self.objective.teacher_weight
+        spans = max(counts.spans, 1)
+        loss, sums = aligned_terms(
+            student,
+            teacher,
+            aligned,
+            self.objective,
+            places=places if parts.labels else None,
+            by_labels=by_labels / counts.tokens,
+            by_teacher=by_teacher / spans,
+        )
+        shown = {"teacher": sums[1] / spans, "compared": sums.new_tensor(len(aligned.student.rows) / counts.tokens)}
+        if parts.labels:
+            shown = {"labels": sums[0] / counts.tokens, **shown}
         return loss, {"loss": loss.detach(), **shown}
 
 

@@ -28,10 +28,12 @@ from attar.language.server import Server
 from attar.language.sources import TextSource
 from attar.language.stops import EndWords, ended_by_words, stops_of
 from attar.language.tokens import Tokeniser, Tokens
-from attar.language.vocabulary import check_same, shared_words
+from attar.language.vocabulary import check_same, shared_words, size_of
 
 Model = nn.Module | DistilledLanguageModel | str | Path | None
 
+ADVICE = "Give models of one family, or let each of them read its own tokens (--align-by spans)."
+"""What to do about two vocabularies, where there is a setting for them."""
 VOCABULARY = 512
 """Number of tokens of the tokenizer that is learned from the data, if no model has one."""
 
@@ -50,6 +52,8 @@ class LanguagePair:
     """Further text whose cross-entropy is added."""
     others: Any = None
     """The teacher's tokenizer, if it has other special tokens at its end."""
+    foreign: Any = None
+    """The teacher's tokenizer, if it is another one and the teacher reads its own tokens."""
     answers: int = 0
     """Number of test prompts that both answer at the end."""
     stored: StoredAnswers | None = None
@@ -62,12 +66,14 @@ class LanguagePair:
     def fingerprint(self) -> str:
         """A digest of the data, the tokenizer, the teacher's parameters, and a given student's initial parameters."""
         tensors = Stored({"teacher": self.teacher, "student": self.student})
-        sources: dict[str, Any] = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
+        facts: dict[str, Any] = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
         if self.stored is not None:
-            sources["stored"] = self.stored.fingerprint
+            facts["stored"] = self.stored.fingerprint
         if self.server is not None:
-            sources["server"] = self.server.answerer
-        return store.digest_of(tensors, {**sources, "tokens": self.tokenizer.get_vocab()})
+            facts["server"] = self.server.answerer
+        if self.foreign is not None:
+            facts["teacher's tokens"] = self.foreign.get_vocab()
+        return store.digest_of(tensors, {**facts, "tokens": self.tokenizer.get_vocab()})
 
     @property
     def name(self) -> str:
@@ -81,7 +87,7 @@ class LanguagePair:
         Raises:
             InputError: A model has fewer logits.
         """
-        found = shared_words(self.tokenizer, self.others, teacher=self.teacher, student=self.student)
+        found = shared_words(self.tokenizer, self.others, teacher=self._alike, student=self.student)
         return found if self.stored is None else self.stored.shared(found)
 
     @property
@@ -91,10 +97,33 @@ class LanguagePair:
             return self.stored.origin.teacher_parameters
         return None if self.teacher is None else parameter_count(self.teacher)
 
+    @property
+    def theirs(self) -> Any:
+        """The teacher's tokenizer."""
+        return next(one for one in (self.foreign, self.others, self.tokenizer) if one is not None)
+
+    @property
+    def teacher_words(self) -> int:
+        """The size of the vocabulary that the teacher answers with.
+
+        Raises:
+            InputError: It has fewer logits.
+        """
+        return self.words if self.foreign is None else shared_words(self.foreign, teacher=self.teacher)
+
+    @property
+    def _alike(self) -> nn.Module | None:
+        """The teacher, if it has the student's tokens."""
+        return self.teacher if self.foreign is None else None
+
+    def of_teacher(self) -> "LanguagePair":
+        """The teacher alone, with its own tokenizer."""
+        return LanguagePair(self.data, self.theirs, student=self.teacher, answers=self.answers)
+
     @cached_property
     def stops(self) -> tuple[int, ...]:
         """The tokens that end an answer of either model."""
-        found = stops_of(self.teacher, self.tokenizer, self.student)
+        found = stops_of(self._alike, self.tokenizer, self.student)
         more = self.stored.origin.stops if self.stored else ()
         return tuple(token for token in sorted({*found, *more}) if token < self.words)
 
@@ -108,8 +137,8 @@ class LanguagePair:
 
     @property
     def longest(self) -> int:
-        """The largest number of tokens that teacher and student can read."""
-        return longest_input(self.teacher, self.student)
+        """The largest number of tokens that teacher and student can read; the student, if the teacher's are others."""
+        return longest_input(self._alike, self.student)
 
     def tokens(self, part: str, by: Tokeniser, *, on_disk: bool = False) -> Tokens:
         """A part of the data as tokens, read once. `corpus` is the further text.
@@ -137,6 +166,8 @@ def paired(
     tokenizer: Any = None,
     corpus: TextSource | None = None,
     stored: StoredAnswers | None = None,
+    *,
+    apart: bool | None = None,
 ) -> LanguagePair:
     """Open a teacher and a student by name, and check that they have one vocabulary.
 
@@ -148,6 +179,8 @@ def paired(
             none at all, a byte-level one is learned from the data.
         corpus: Further text.
         stored: A teacher's stored answers. Without a teacher the tokenizer is theirs.
+        apart: Whether their vocabularies may differ, and the teacher reads its own tokens. None: they may not, and no
+            setting would change that.
 
     Raises:
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
@@ -167,8 +200,10 @@ def paired(
         for known in (theirs, mine):
             stored.check_tokenizer(known)
         theirs = theirs if one[0] is not None else stored.tokenizer
-    check_same(theirs, mine)
     check_same(mine, tokenizer)
+    if apart and one[0] is not None and _differ(theirs, mine):
+        return _apart(LanguagePair(data, mine, one[0], other[0], corpus, foreign=theirs))
+    check_same(theirs, mine, advice=ADVICE if apart is False else None)
     found, others = _chosen(theirs, mine)
     if found is None:
         if one[0] is not None or other[0] is not None:
@@ -176,6 +211,29 @@ def paired(
         found = byte_tokenizer(data.texts(), VOCABULARY)
     pair = LanguagePair(data, found, one[0], other[0], corpus, others, stored=stored)
     assert pair.words
+    return pair
+
+
+def _differ(teacher: Any, student: Any) -> bool:
+    """Whether both have a tokenizer, and these give numbers to tokens differently."""
+    try:
+        check_same(teacher, student)
+    except InputError:
+        return True
+    return False
+
+
+def _apart(pair: LanguagePair) -> LanguagePair:
+    """A pair whose models have tokenizers of their own, with enough logits for them.
+
+    Raises:
+        InputError: A tokenizer has no tokens, or a model has too few logits.
+    """
+    for who, tokenizer in (("teacher", pair.foreign), ("student", pair.tokenizer)):
+        if size_of(tokenizer) < 2:  # what transformers makes of a folder that has a model alone
+            raise InputError(f"the {who}'s tokenizer has no tokens. Save one into the folder of the {who}.")
+    assert pair.words
+    assert pair.teacher_words
     return pair
 
 

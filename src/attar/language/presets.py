@@ -36,6 +36,17 @@ BASELINES: dict[str, dict[str, Any]] = {
         "max_length": 512,
         "max_prompt": 256,
     },
+    "uld": {"align_by": "uld", "teacher_weight": 1.5},
+    "gold": {
+        "align_by": "spans",
+        "hybrid_weight": "count",
+        "divergence": "jsd",
+        "jsd_beta": 0.5,
+        "label_weight": 0.0,
+        "answers_by": "on-policy",
+        "student_share": 0.5,
+    },
+    "alm": {"align_by": "likelihood", "label_weight": 0.0},
     "full": FULL,
 }
 """Methods by name: what each learns from, and on whose answers."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from attar.core.settings import Range, Settings
 from attar.language.correction import Contexts, Correction, correct
+from attar.language.crossing import Crossing
 from attar.language.generation import Sampling, Voice, generate
 from attar.language.tokens import Batch, Tokeniser
 
@@ -150,6 +151,8 @@ class Answers:
     correction: Correction
     sampling: Sampling
     context: Contexts = nullcontext
+    crossing: Crossing | None = None
+    """The way to the teacher's tokens, if it reads its own."""
 
     def draw(
         self,
@@ -232,8 +235,12 @@ class Answers:
         if new:
             assert self.teacher is not None
             prompts = [reference.prompt_ids[number] for number in new]
+            limits = self.limits(prompts)
             with self.context():
-                said = generate(replace(self.student, model=self.teacher), prompts, self.limits(prompts), generator)
+                if self.crossing is not None:
+                    said = self.crossing.answers(self.teacher, prompts, limits, self.sampling, generator)
+                else:
+                    said = generate(replace(self.student, model=self.teacher), prompts, limits, generator)
             store.put(Batch.of(prompts, said), [rows[number] for number in new])
         return store.rows(list(rows), self.by)
 

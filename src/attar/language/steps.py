@@ -16,6 +16,7 @@ from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.state import rebuilt
 from attar.core.training import in_float32
+from attar.language.crossing import Crossing
 from attar.language.evaluation import cross_entropy, measured
 from attar.language.generation import answering
 from attar.language.losses import Places, Terms, chunked_loss, log_probabilities
@@ -62,6 +63,8 @@ class Distilling:
     answers: Answers = rebuilt(default=None)
     rest: Rest = rebuilt(default="lump")
     """The use of the mass that stored answers do not name."""
+    crossing: Crossing | None = rebuilt(default=None)
+    """The way to the teacher's tokens, if it reads its own."""
     order: Tensor | None = rebuilt(default=None)
     memory: Memory = rebuilt(default=Memory())
     masters: Masters | None = rebuilt(default=None)
@@ -106,15 +109,18 @@ def add_gradient(batch: Batch, parts: Parts, micro: int | None, state: Distillin
     The passes are shared among processes.
     """
     processes = runtime.processes
-    micros: list[Batch | Packed] = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
-    if state.memory.packing:
-        micros = [packed(one, state.tokens.by.max_length) for one in micros if isinstance(one, Batch)]
+    several = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
+    packing = state.memory.packing
+    micros = [packed(one, state.tokens.by.max_length) if packing else one for one in several]
     places = [Places.of(one.labels, one.spans) for one in micros]
-    counts, compares = Counts.of(places), parts.teacher and state.loss.needs_teacher
+    compares = parts.teacher and state.loss.needs_teacher
+    beside = [state.crossing.beside(one) for one in several] if compares and state.crossing is not None else []
+    counts = Counts.of(places, [one.aligned for one in beside])
     found: list[Shown] = []
     for number in processes.share(len(micros)):
-        student, teacher = _logits(micros[number], state, runtime, teacher=compares)
-        loss, shown = state.loss(student, teacher, _moved(places[number], runtime.device), counts, parts)
+        theirs, aligned = (beside[number].batch, beside[number].aligned.to(runtime.device)) if beside else (None, None)
+        student, teacher = _logits(micros[number], state, runtime, teacher=compares, theirs=theirs)
+        loss, shown = state.loss(student, teacher, _moved(places[number], runtime.device), counts, parts, aligned)
         loss.backward()
         found.append(dict(shown))
     return _together(found, processes)
@@ -229,11 +235,11 @@ def finished(state: Distilling) -> nn.Module:
 
 
 def _logits(
-    batch: Batch | Packed, state: Distilling, runtime: Runtime, *, teacher: bool
+    batch: Batch | Packed, state: Distilling, runtime: Runtime, *, teacher: bool, theirs: Batch | None = None
 ) -> tuple[Tensor, Tensor | Recalled | None]:
     stored = state.pair.stored if teacher else None
     recalled = stored.recall(batch, state.rest) if stored is not None and isinstance(batch, Batch) else None
-    given = {**batch.to(runtime.device).inputs, "use_cache": False}
+    given = _given(batch, runtime)
     with runtime.autocast(training=True):
         mine = state.student(**given).logits
     if not teacher:
@@ -241,8 +247,13 @@ def _logits(
     if recalled is not None:
         return mine, recalled.to(runtime.device)
     assert state.teacher is not None
+    given = given if theirs is None else _given(theirs, runtime)
     with torch.no_grad(), answering(state.teacher), runtime.autocast():
         return mine, state.teacher(**given).logits
+
+
+def _given(batch: Batch | Packed, runtime: Runtime) -> dict[str, Any]:
+    return {**batch.to(runtime.device).inputs, "use_cache": False}
 
 
 def _cut(batch: Batch, size: int) -> Iterator[Batch]:

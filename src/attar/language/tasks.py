@@ -35,7 +35,7 @@ class Distill(tasks.Task):
     """A server that answers the training prompts (`address`, `model`, ...)."""
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
-        """Teacher, student and data in one vocabulary, and the method with the student that it trains."""
+        """Teacher, student and data, and the method with the student that it trains."""
         from attar.language.answers import opened_answers
         from attar.language.models import is_fresh
         from attar.language.pair import paired
@@ -50,7 +50,8 @@ class Distill(tasks.Task):
             student = method.student
         corpus = None if self.corpus is None else load(self.corpus)
         stored = opened_answers(self.stored_answers)
-        pair = paired(source, self.teacher, student, self.tokenizer, corpus, stored)
+        apart = method.alignment.aligns
+        pair = paired(source, self.teacher, student, self.tokenizer, corpus, stored, apart=apart)
         server = self.server if self.server.address else None
         return replace(pair, answers=self.answers, server=server), method
 

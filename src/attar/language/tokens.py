@@ -290,6 +290,22 @@ class Tokens:
         spans = None if self.by.chunker is None else found["spans"]
         return Batch.of(found["prompt"], found["response"], spans, pad=self.by.pad)
 
+    @property
+    def count(self) -> int:
+        """Number of tokens of the responses."""
+        return sum(map(len, self.rows["response"]))
+
+    @property
+    def letters(self) -> int:
+        """Number of characters of the responses."""
+        return sum(len(self.by.tokenizer.decode(ids, skip_special_tokens=True)) for ids in self.rows["response"])
+
+    @property
+    def cut(self) -> bool:
+        """Whether a row is as long as rows may be, so that it may have been cut."""
+        both = zip(self.rows["prompt"], self.rows["response"], strict=True)
+        return any(len(prompt) + len(response) >= self.by.max_length for prompt, response in both)
+
     def references(self, rows: Sequence[int]) -> list[list[list[int]]]:
         """All references for an answer to each prompt, the response first."""
         found = self.rows[list(rows)]

@@ -119,6 +119,11 @@ class DistillationMixin:
 
     def _check(self, tokenizer: Any, processes: int) -> None:
         method, own, trainer = self.distillation, self._own, self._trainer
+        if method.alignment.aligns:
+            raise InputError(
+                f"align_by={method.alignment.align_by!r} does not work in trainers, where teacher and student read one "
+                "batch. Use language.distill."
+            )
         if method.objective.divergence == "policy" or method.schedule.answers_by == "teacher":
             raise InputError(
                 "policy gradients and the teacher's answers do not work in trainers. Use language.distill."

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from torch import nn
 
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
+from attar.core.score import Score
 from attar.language.answers import StoredAnswers
 from attar.language.artefact import DistilledLanguageModel
+from attar.language.crossing import their_tokeniser
 from attar.language.distillation import DistillLanguage
 from attar.language.evaluation import AT, Measures, measured
 from attar.language.generation import Sampling
@@ -215,13 +218,18 @@ def evaluate(
 def scores_of(
     model: nn.Module, pair: LanguagePair, method: DistillLanguage, runtime: Runtime, answers: int
 ) -> dict[str, Any]:
-    """Measures of student and teacher on the test part, and the teacher's perplexity divided by the student's."""
+    """Measures of student and teacher on the test part, and the teacher's perplexity divided by the student's.
+
+    The cross-entropy of a teacher that reads its own tokens is told in nats per token of the student, so that both are
+    of the same text.
+    """
     by = method.tokeniser(pair)
     common = ("test", None, answers, (10,), method.sampling, None, AT, runtime)
-    mine = _measured(model, pair.teacher, pair, by, *common)
+    mine = _measured(model, pair.teacher if pair.foreign is None else None, pair, by, *common)
     if pair.teacher is None:
         return _beside_stored(mine, pair, method, answers)
-    teachers = _measured(pair.teacher, None, pair, by, *common)
+    alike = pair.foreign is None
+    teachers = _measured(pair.teacher, None, pair, by, *common) if alike else _apart(pair, by, common)
     found = {"student": mine.to_json(), "teacher": teachers.to_json()}
     kept = 100 * teachers.perplexity / mine.perplexity
     return {**found, "kept": kept} if math.isfinite(kept) else found
@@ -249,6 +257,17 @@ def _beside_stored(mine: Measures, pair: LanguagePair, method: DistillLanguage, 
         teachers = {name: teachers[name] for name in ("cross_entropy", "perplexity") if name in teachers}
     kept = 100 * teachers.get("perplexity", math.nan) / mine.perplexity
     return {**found, "teacher": teachers, **({"kept": kept} if math.isfinite(kept) else {})}
+
+
+def _apart(pair: LanguagePair, by: Tokeniser, common: tuple[Any, ...]) -> Measures:
+    """Measures of a teacher with its own tokenizer, its cross-entropy per token of the student."""
+    alone, theirs = pair.of_teacher(), their_tokeniser(pair, by)
+    found = _measured(pair.teacher, None, alone, theirs, *common)
+    one, other = alone.tokens("test", theirs), pair.tokens("test", by)
+    share = one.count / max(other.count, 1)
+    if one.cut or other.cut:  # then the two have read different lengths of the text
+        share *= other.letters / max(one.letters, 1)
+    return replace(found, cross_entropy=Score(found.cross_entropy.value * share, "nats", "lower"))
 
 
 def _measured(

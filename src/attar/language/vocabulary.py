@@ -56,8 +56,13 @@ def shared_words(tokenizer: Any, other: Any = None, **models: nn.Module | None) 
     return words
 
 
-def check_same(teacher: Any, student: Any) -> int:
+def check_same(teacher: Any, student: Any, *, advice: str | None = None) -> int:
     """Check that two tokenizers give the same numbers to the same tokens, apart from special tokens at the end.
+
+    Args:
+        teacher: The teacher's tokenizer; None for none.
+        student: The student's.
+        advice: What to do if they do not. Default: give models of one family.
 
     Returns:
         The number of tokens that both have; of one tokenizer, if the other is None, all.
@@ -78,6 +83,6 @@ def check_same(teacher: Any, student: Any) -> int:
         if not special_tokens(tokenizer).issuperset(number for number in vocabulary.values() if number >= first):
             raise InputError(
                 f"teacher and student have different vocabularies: {len(one)} and {len(other)} tokens, {len(changed)} "
-                f"of them different, the first {changed[0]!r}. Give models of one family."
+                f"of them different, the first {changed[0]!r}. {advice or 'Give models of one family.'}"
             )
     return first
