@@ -172,7 +172,7 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
     """
     store.make_folder(folder)
     cache.use(folder)
-    settings = replace(runtime.engine, tensorboard=False, snapshots=0)
+    settings = replace(runtime.engine, track=(), tensorboard=False, snapshots=0)
     machine = Runtime(settings, runtime.seed, say=runtime.say).alone()
     machine.plan(engine.work_of(method, source))
     with runtime.prepared.making():
