@@ -169,10 +169,11 @@ class Tracked:
         try:
             with _elsewhere(quiet=self._runtime.engine.quiet):
                 _prepare_accelerate(self._runtime)
-                tracker = _made(name, project, title, entry["id"] if known or name != "mlflow" else None, self._inner)
+                given = entry["id"] if known or name != "mlflow" else None
+                tracker = _made(name, project, title, given, self._inner, config)
                 getattr(tracker, "start", lambda: None)()  # older versions of accelerate have started it already
                 self._kept[name], self._at_work[name] = entry, tracker
-                if known is None:
+                if known is None and name != "trackio":
                     tracker.store_init_configuration(dict(config))
         except InputError:
             raise
@@ -263,7 +264,7 @@ NONE = Tracked()
 """No tracker."""
 
 
-def _made(name: str, project: str, title: str, known: str | None, inner: Path | None) -> Any:
+def _made(name: str, project: str, title: str, known: str | None, inner: Path | None, config: Mapping[str, Any]) -> Any:
     """A tracker of accelerate's that is not started yet."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
@@ -274,8 +275,8 @@ def _made(name: str, project: str, title: str, known: str | None, inner: Path | 
         return family(BOARD, logging_dir=inner)
     if name == "wandb":
         return family(project, id=known, name=title, resume="allow", settings=_quiet_wandb())
-    if name == "trackio":  # which knows runs by their names
-        return family(project, name=f"{title}-{known}", resume="allow")
+    if name == "trackio":  # which knows runs by their names, and keeps only those settings that it begins with
+        return family(project, name=f"{title}-{known}", resume="allow", config=dict(config))
     for variable, value in UNREACHED.items():
         os.environ.setdefault(variable, value)
     return family(project, run_id=known, run_name=title, tags={"mlflow.source.name": "attar"})
