@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard, metadata_load
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import attar
@@ -101,6 +101,7 @@ def test_a_students_card_names_its_teacher():
     assert front.teachers_of(SimpleNamespace(call={"task": {"teacher": ["a", "b", 3]}})) == ["a", "b"]
 
 
+@settings(deadline=None, max_examples=60)
 @given(TEXTS, TEXTS, TEXTS, TEXTS, st.sampled_from(["", "accuracy"]))
 @example("a\n---\nlicense: mit", "\n---\n", "x", "y", "")
 def test_no_text_gets_out_of_the_front_matter(title, source, column, note, metric):
@@ -125,6 +126,7 @@ def test_no_text_gets_out_of_the_front_matter(title, source, column, note, metri
             assert all(isinstance(metric["value"], float) for metric in result["metrics"])
 
 
+@settings(deadline=None, max_examples=60)
 @given(TEXTS)
 def test_a_licence_on_a_card_is_kept_as_it_is_or_not_at_all(text):
     header = model_header("t")

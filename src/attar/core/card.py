@@ -94,10 +94,8 @@ def model_header(
 
 def _header(data: Any, index: list[dict[str, Any]]) -> str:
     """Front matter: where a licence goes, what the hub reads, and the scores as its model index."""
-    from huggingface_hub.utils import yaml_dump
-
     facts = {**data.to_dict(), **({"model-index": index} if index else {})}
-    return f"---\n{front.NO_TERMS}\n{yaml_dump(facts, sort_keys=False, line_break=chr(10)).strip()}\n---"
+    return f"---\n{front.NO_TERMS}\n{front.as_yaml(facts)}\n---"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -196,7 +196,12 @@ def terms_in(card: Path) -> dict[str, str]:
 
 def with_terms(card: str, terms: Mapping[str, str]) -> str:
     """A card with a licence in the place where it says that it has none."""
-    from huggingface_hub.utils import yaml_dump
+    return card.replace(NO_TERMS, as_yaml(terms) if terms else NO_TERMS, 1)
 
-    text: str = yaml_dump(dict(terms), sort_keys=False).strip() if terms else NO_TERMS
-    return card.replace(NO_TERMS, text, 1)
+
+def as_yaml(facts: Mapping[str, Any]) -> str:
+    """Plain values as YAML, in their order."""
+    import yaml
+
+    text: str = yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True, line_break="\n")
+    return text.strip()

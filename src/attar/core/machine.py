@@ -40,4 +40,4 @@ class Engine(Settings):
     @property
     def trackers(self) -> tuple[TrackerName, ...]:
         """All trackers of a run, each once."""
-        return tuple(dict.fromkeys((*self.track, *(("tensorboard",) if self.tensorboard else ()))))  # type: ignore[arg-type]
+        return tuple(dict.fromkeys((*self.track, *(("tensorboard",) if self.tensorboard else ()))))

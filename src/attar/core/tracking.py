@@ -179,7 +179,7 @@ class Tracked:
             raise
         except Exception as error:  # whatever a tracker raises, or the connection that it needs
             advice = ADVICE.get(name, f"Leave out --track {name}.")
-            raise InputError(f"the tracker {name} does not start ({reason_of(error)}). {advice}") from None
+            raise InputError(f"the tracker {name} does not start ({_reason(error)}). {advice}") from None
         if name == "mlflow":
             entry["id"] = tracker.tracker.info.run_id
 
@@ -253,7 +253,7 @@ class Tracked:
         with suppress(Exception), _elsewhere(quiet=True):
             _end(name, tracker, "failed")
         where = f" Its curve is in {self._inner / CURVE}." if self._inner else ""
-        self._runtime.say(f"note: the tracker {name} failed ({reason_of(error)}); the run goes on without it.{where}")
+        self._runtime.say(f"note: the tracker {name} failed ({_reason(error)}); the run goes on without it.{where}")
 
     def _keep(self) -> None:
         if self._inner and self._kept:
@@ -373,3 +373,8 @@ def _last_step(path: Path) -> int:
         return 0
     steps = [number(line.get("step")) for line in lines_of(path) if line]
     return int(max((step for step in steps if step is not None), default=0))
+
+
+def _reason(error: Exception) -> str:
+    """Why a tracker fails, in a part of a line: those of connections are long."""
+    return shortened(reason_of(error), LONGEST)
