@@ -417,3 +417,12 @@ def test_a_name_that_a_terminal_would_obey_is_printed_as_codes(capsys, tmp_path,
 def test_bundled_data_of_every_kind_are_offered_before_the_hub(typed, near, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert refusal(capsys, "data", typed) == f"attar: unknown data {typed!r}; did you mean {near!r}?"
+
+
+def test_an_unfinished_run_is_no_data_and_that_is_said(tmp_path, capsys):
+    (tmp_path / "dm" / "run").mkdir(parents=True)
+    (tmp_path / "dm" / "run" / "settings.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        main(["data", str(tmp_path / "dm")])
+    assert stop.value.code == 2
+    assert "is an unfinished run, no data. Run its command again to resume it." in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Verbs know no kind: they take whatever carries one, and refuse with the right verb."""
 
+import inspect
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -112,3 +113,13 @@ def test_a_mistyped_folder_is_offered_its_neighbour(tmp_path):
     (tmp_path / "random-1-0").mkdir()
     with pytest.raises(InputError, match=r"random-1-1 does not exist; did you mean '.*random-1-0'\?$"):
         attar.open_artefact(tmp_path / "random-1-1")
+
+
+def test_a_student_by_the_name_of_the_inner_setting_is_refused_in_one_line(digits):
+    with pytest.raises(InputError, match=r"^a module of your own is given as student=MODULE, not as module=\.$"):
+        attar.distill(digits, attar.KD(student="mlp:width=4"), module=object())
+
+
+def test_imports_take_a_seed_and_a_machine():
+    for verb in (attar.import_set, attar.import_teacher):
+        assert {"seed", "engine", "say", "out"} <= set(inspect.signature(verb).parameters)

@@ -128,6 +128,8 @@ def distill(
         InputError: The method belongs to another verb, or teacher, student, data and settings do not fit together.
         Interrupted: The run was stopped. The same call continues it.
     """
+    if "module" in beside:
+        raise InputError("a module of your own is given as student=MODULE, not as module=.")
     task = kind_for(method, "distill").task("distill").from_names(teacher=teacher, module=student, **beside)
     made: A = run("distill", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
     return made
@@ -180,6 +182,9 @@ def import_set(
     *,
     reading: Reading | None = None,
     out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
     kind: str = "",
     **settings: Any,
 ) -> Any:
@@ -190,6 +195,9 @@ def import_set(
         data: Data that the set was condensed from: a source, or anything that the reading of the kind takes.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
         out: Folder of the artefact. None keeps it in memory.
+        seed: Seed that the artefact names.
+        engine: How to use the machine.
+        say: Function that is called with each line of progress.
         kind: Kind of the set. Default: the only kind with released sets.
         settings: Settings of the import; for images: which, whitened, labels, lr.
 
@@ -199,7 +207,7 @@ def import_set(
     held = kind_with("import", kind)
     task = held.task("import").from_names(files=tuple(Path(file).expanduser() for file in files))
     method = _only_method(held, "import")(**settings)
-    return run("import", data, method, task=task, reading=reading, out=out)
+    return run("import", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
 def import_teacher(
@@ -209,6 +217,8 @@ def import_teacher(
     network: str = "",
     reading: Reading | None = None,
     out: str | Path | None = None,
+    seed: int = 0,
+    engine: Engine | None = None,
     say: Say | None = None,
     **settings: Any,
 ) -> Any:
@@ -221,6 +231,8 @@ def import_teacher(
             found by the tensors.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
         out: Folder of the artefact. None keeps it in memory.
+        seed: Seed that the artefact names.
+        engine: How to use the machine.
         say: Function that is called with each line of progress.
         settings: What the tensors do not tell: mean, std, input_size, class_order.
 
@@ -230,7 +242,7 @@ def import_teacher(
     held = worded_with("import")["teacher"]
     task = held.task("import").from_names(files=(Path(file).expanduser(),))
     method = _only_method(held, "import")(as_=network, **settings)
-    return run("import", data, method, task=task, reading=reading, out=out, say=say)
+    return run("import", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
 @overload

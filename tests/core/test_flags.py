@@ -250,6 +250,8 @@ def test_a_flag_of_two_groups_is_our_mistake():
         (Annotated[int, Range(1)] | None, "whole number, at least 1"),
         (Annotated[float, Range(0, 1)], "number from 0 to 1"),
         (tuple[int, ...], "several whole numbers"),
+        (tuple[int, int], "two whole numbers"),
+        (tuple[float, float, float], "three numbers"),
         (tuple[Literal["a", "b"], ...], "any of a, b"),
         (Literal["avg", "max", "none"], "avg, max or none"),
         (bool, "yes or no"),

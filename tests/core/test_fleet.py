@@ -320,3 +320,10 @@ def test_copies_on_a_gpu_do_not_travel(digits):
     source._copies["cuda:0"] = "in its memory"
     again = pickle.loads(pickle.dumps(source))
     assert again._copies == {} and again.fingerprint == digits.fingerprint
+
+
+def test_gpus_of_tasks_without_workers_are_told_to_do_nothing():
+    lines = []
+    with crew(Fleet(task_gpus=0.5), Runtime(Engine(device="cpu"), say=lines.append)):
+        pass
+    assert lines == ["note: --task-gpus is for tasks on Ray, and this process does them itself. Give --workers too."]

@@ -497,3 +497,15 @@ def test_a_process_leaves_the_group_before_the_interpreter_ends():
     ]
     assert [process.communicate()[0].strip() for process in both] == ["False", "False"]
     assert [process.returncode for process in both] == [0, 0]
+
+
+def test_only_the_first_process_tells_a_tracker(tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    done = fork("condense", "dm", *CONDENSE.split(), "--quiet", "--track", "tensorboard", "--out", tmp_path / "told")
+    assert done.returncode == 0, done.stderr
+    main(["condense", "dm", *CONDENSE.split(), "--quiet", "--out", str(tmp_path / "alone")])
+    events = [path for path in (tmp_path / "told" / "run" / "tensorboard").iterdir() if path.is_file()]
+    assert len(events) == 1
+    lines = [(tmp_path / name / "run" / "metrics.jsonl").read_text(encoding="utf-8") for name in ("told", "alone")]
+    assert [json.loads(line)["step"] for line in lines[0].splitlines()] == list(range(1, 13))
+    assert len(lines[0].splitlines()) == len(lines[1].splitlines())

@@ -117,7 +117,7 @@ def read_costs(path):
 def read_curves(path):
     for points in side.curves(path, "metrics.jsonl", []).values():
         assert all(math.isfinite(step) and math.isfinite(value) for step, value in points)
-    with metrics_log(path.parent, since=3, tensorboard=False):
+    with metrics_log(path.parent, since=3):
         pass
 
 

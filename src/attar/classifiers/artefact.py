@@ -274,6 +274,11 @@ class DistilledClassifier(Opened):
             encoder=read_encoder(folder, facts),
         )
 
+    @property
+    def first_scores(self) -> tuple[Cell, ...]:
+        """The accuracy on the test images."""
+        return tuple(_measured(self.scores))
+
     def shown(self, images: int = 10) -> core.Shown:
         """The sizes of the student and its teacher, their scores, and pictures of the last evaluation."""
         from attar.classifiers.calibration.pictures import TITLES
@@ -286,7 +291,7 @@ class DistilledClassifier(Opened):
             count=student.parameters,
             share=100 * student.parameters / teacher.parameters if teacher else None,
             facts={**facts, **({"kept": chosen[0]} if chosen else {}), "classes": str(len(self.classes))},
-            scores=tuple(_measured(self.scores)),
+            scores=self.first_scores,
             pictures=tuple(kept_in(self.folder, TITLES)),
         )
 
@@ -295,7 +300,7 @@ class DistilledClassifier(Opened):
         from attar.classifiers.calibration.pictures import TITLES
 
         tag = "knowledge-distillation" if self.encoder is None or self.word == "student" else self.encoder.tag
-        return f"""{model_header(tag, pipeline=pipeline_of(self))}
+        return f"""{model_header(tag, pipeline=pipeline_of(self), made=self, scores=scores)}
 # {escaped(self.title)}
 
 {self}{takes(self)}

@@ -70,6 +70,8 @@ def kind_of_data(words: list[str]) -> Kind:
         near = difflib.get_close_matches(word, [kind.bundled for kind in kinds().values()], n=1, cutoff=0.8)
         if near and not Path(word).exists():
             raise InputError(f"unknown data {word!r}; did you mean {near[0]!r}?")
+        if (Path(word) / "run" / "settings.json").is_file() and not (Path(word) / ARTEFACT).is_file():
+            raise InputError(f"{word} is an unfinished run, no data. Run its command again to resume it.")
         if _artefact_in(word) not in (None, usual):
             raise InputError(f"{word} is an artefact, no data. To see it: attar report {shlex.quote(word)}")
     return usual

@@ -58,6 +58,8 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"{late!r} comes after a flag. Give all folders before the flags.")
     check_output(given.json)
     runtime = Runtime(engine, given.seed, say=speaker(engine.quiet))
+    if engine.trackers:
+        runtime.say("note: trackers are told of runs that make something. An evaluation prints its scores.")
     found = measured(artefacts, kind, scoring, runtime, data=given.data, reading=read["reading"])
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)
     print(found)

@@ -23,6 +23,8 @@ class Given(Settings):
     """Name on the hub, user/name. The repository is created if it does not exist."""
     private: bool = False
     """Whether only the owner can see the repository."""
+    license: str | None = None
+    """Licence that the card names, as the hub calls it: cc-by-4.0. Default: the one in the card, if any."""
     token: str | None = None
     """Token of the account. Default: the token that `hf auth login` has stored."""
     message: str | None = None
@@ -41,4 +43,5 @@ def main(arguments: list[str]) -> None:
     from attar.verbs import open_artefact
 
     made = open_artefact(given.folder)
-    print(made.to_hub(given.name, private=given.private, token=given.token, message=given.message))
+    how = {name: getattr(given, name) for name in ("private", "license", "token", "message")}
+    print(made.to_hub(given.name, **how))

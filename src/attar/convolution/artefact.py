@@ -309,7 +309,7 @@ class ConvolutionPlan(core.Shareable):
         """The text of README.md."""
         drawn = self.folder is not None and (self.folder / PICTURE).exists()
         shown = f"![time ratios]({PICTURE})\n\n" if drawn else ""
-        return f"""{model_header("sparse-convolution")}
+        return f"""{model_header("sparse-convolution", made=self if self.origin else None, scores=scores, split=None)}
 # {escaped(self.title)}
 
 {shown}{fenced(str(self))}

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
-from attar.core import hub, notebook, store
+from attar.core import front, hub, notebook, store
 from attar.core.cell import Cell
 from attar.core.errors import LONGEST, InputError
 from attar.core.failures import on_one_line, told
@@ -173,9 +173,23 @@ class Shareable:
     def card(self, scores: list[Cell]) -> str:
         """Its README, with its scores."""
 
-    def write_card(self, folder: Path) -> None:
-        """Write its README, with the scores that lie beside it."""
-        store.write_text(folder / CARD, self.card(scores_in(folder)))
+    @property
+    def first_scores(self) -> Sequence[Cell]:
+        """What was measured of it when it was made, apart from any evaluation."""
+        return ()
+
+    def write_card(self, folder: Path, license: str | None = None) -> None:  # noqa: A002
+        """Write its README, with the scores that lie beside it.
+
+        Args:
+            folder: Where.
+            license: The hub's name of a licence. Default: that in the front matter of the README that is there.
+
+        Raises:
+            InputError: That is no name of a licence.
+        """
+        terms = front.terms_in(folder / CARD) if license is None else {"license": front.check_licence(license)}
+        store.write_text(folder / CARD, front.with_terms(self.card(scores_in(folder)), terms))
 
     def with_facts(self, folder: Path, schema: int, facts: dict[str, Any]) -> Self:
         """Write what there is to say of it, after its files; return it as saved there."""
@@ -204,12 +218,22 @@ class Shareable:
         """The files of the artefact whose `artefact.json` lies in a folder, by name or pattern."""
         return list(cls.files)
 
-    def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
+    def to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        license: str | None = None,  # noqa: A002
+        token: str | None = None,
+        message: str | None = None,
+    ) -> str:
         """Upload it to the Hugging Face hub as `user/name`, without the run that made it; return its address.
 
         Args:
             name: `user/name`; made if it is not there.
             private: Whether only its owner sees it.
+            license: The hub's name of the licence that it is given, such as `cc-by-4.0`, which its card keeps.
+                Default: the one in its card, if there is one.
             token: Token of the account. Default: the token that `hf auth login` has stored.
             message: What the commit says.
 
@@ -221,6 +245,8 @@ class Shareable:
             if folder is None:
                 folder = Path(scratch)
                 self.save(folder)
+            if license is not None:
+                self.write_card(folder, license)
             return hub.push(
                 folder,
                 self.files_in(folder),

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from attar.core import front
 from attar.core.cell import Cell
 from attar.core.provenance import ARTEFACT, Call
 from attar.core.score import Score
@@ -20,7 +21,16 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 """The hub's words for how many rows there are."""
 
 
-def dataset_header(title: str, task: str, rows: int, *, path: str = EXPORT) -> str:
+def dataset_header(
+    title: str,
+    task: str,
+    rows: int,
+    *,
+    path: str = EXPORT,
+    made: Any = None,
+    scores: Sequence[Cell] = (),
+    metric: str = "",
+) -> str:
     """The first lines of a data set's card, which the hub reads.
 
     Args:
@@ -28,36 +38,64 @@ def dataset_header(title: str, task: str, rows: int, *, path: str = EXPORT) -> s
         task: The hub's word for what it is for.
         rows: How many samples there are.
         path: The parquet file.
+        made: The artefact, whose origin tells the data that it was made from.
+        scores: Its scores.
+        metric: What is measured, where columns are networks.
     """
     from huggingface_hub import DatasetCardData
 
     size = next((name for most, name in SIZES if rows < most), "n>1M")
     files = [{"split": "train", "path": path}]
     data = DatasetCardData(
-        pretty_name=title,
+        pretty_name=front.clean(title),
         configs=[{"config_name": "default", "data_files": files}],
         task_categories=[task],
         size_categories=[size],
         tags=["dataset-distillation", "attar"],
+        source_datasets=(front.data_on_hub(made.origin) if made is not None else None) or None,
     )
-    return _header(data)
+    return _header(data, [] if made is None else front.results(made, scores, task=task, metric=metric))
 
 
-def model_header(tag: str, *, library: str = "attar", pipeline: str | None = None) -> str:
+def model_header(
+    tag: str,
+    *,
+    library: str = "attar",
+    pipeline: str | None = None,
+    made: Any = None,
+    scores: Sequence[Cell] = (),
+    split: str | None = "test",
+) -> str:
     """The first lines of a model's card, which the hub reads.
 
     Args:
         tag: What it is found by, besides `attar`.
         library: What opens it.
         pipeline: The hub's word for what it is for, if there is one.
+        made: The artefact, whose origin tells the data and models that it was made from.
+        scores: Its scores.
+        split: The part of the data on which it was measured.
     """
     from huggingface_hub import ModelCardData
 
-    return _header(ModelCardData(library_name=library, pipeline_tag=pipeline, tags=[tag, "attar"]))
+    origin = getattr(made, "origin", None)
+    models, relation = front.models_on_hub(origin)
+    data = ModelCardData(
+        library_name=library,
+        pipeline_tag=pipeline,
+        tags=[tag, "attar"],
+        base_model=(models[0] if len(models) == 1 else models) or None,
+        base_model_relation=relation,
+        datasets=front.data_on_hub(origin) or None,
+    )
+    index = [] if origin is None else front.results(made, scores, task=pipeline or tag, split=split)
+    return _header(data, index)
 
 
-def _header(data: Any) -> str:
-    return f"---\n{data.to_yaml(line_break=chr(10)).strip()}\n---"
+def _header(data: Any, index: list[dict[str, Any]]) -> str:
+    """Front matter: where a licence goes, what the hub reads, and the scores as its model index."""
+    facts = {**data.to_dict(), **({"model-index": index} if index else {})}
+    return f"---\n{front.NO_TERMS}\n{front.as_yaml(facts)}\n---"
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -130,7 +168,7 @@ def machine_line(machine: Mapping[str, Any]) -> str:
 
 def made(origin: Any) -> str:
     """How a student was made: the command, its settings, the machine, and the data by its fingerprint."""
-    return f"""{commands(origin)}{settings_table(origin.settings, seed=origin.seed)}
+    return f"""{commands(origin)}{_taught(origin)}{settings_table(origin.settings, seed=origin.seed)}
 
 Made with: {machine_line(origin.machine)}. Data fingerprint: `{escaped(origin.fingerprint)}`."""
 
@@ -139,7 +177,13 @@ def made_again(origin: Any) -> str:
     """How an artefact was made: the commands that make it again, and all settings."""
     return f"""## How it was made
 
-{commands(origin)}{settings_table(origin.settings, seed=origin.seed)}"""
+{commands(origin)}{_taught(origin)}{settings_table(origin.settings, seed=origin.seed)}"""
+
+
+def _taught(origin: Any) -> str:
+    """The teachers of a student, where they were named."""
+    names = [escaped(name) for name in front.teachers_of(origin)]
+    return f"Teacher{'s' * (len(names) > 1)}: {', '.join(names)}.\n\n" if names else ""
 
 
 def commands(origin: Any) -> str:

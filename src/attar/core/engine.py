@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from attar.core import store
+from attar.core import store, tracking
 from attar.core.divergence import LARGEST, Unlogged, at_step, check_learned, check_metrics
 from attar.core.errors import Diverged, InputError, Interrupted, Stopped
 from attar.core.kinds import kind_of
@@ -29,6 +29,7 @@ from attar.core.runtime import Runtime
 from attar.core.settings import Settings, difference, flat, plain
 from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, asked, met_by
 from attar.core.state import pack, unpack
+from attar.core.tracking import Tracked, config_of
 
 Metrics = Mapping[str, Tensor | float]
 
@@ -131,28 +132,37 @@ def run(
         if folder and processes.once(lambda: folder.open(method, source, runtime, stack, wait=wait)):
             return load(folder.path)
         runtime.folder = folder.path if folder else None
+        written = folder if processes.first else None
+        tracked = stack.enter_context(Tracked(runtime, written.inner if written else None))
+        processes.once(lambda: tracked.start(_name(folder, title, method), config_of(method, source, runtime)))
         state = method.build(source, runtime)
         done = folder.restore(state, runtime) if folder else 0
         if folder:
             _check_shared(folder, done, processes)
         if done:
             runtime.say(f"continuing at step {done + 1:,} of {method.total_steps:,}.")
-        written = folder if processes.first else None
         if written:
             written.begin(state, runtime)
-        log = stack.enter_context(
-            metrics_log(written.inner if written else None, since=done, tensorboard=runtime.engine.tensorboard)
-        )
+        log = stack.enter_context(metrics_log(written.inner if written else None, since=done, tracked=tracked))
         quiet = runtime.engine.quiet or not processes.first
         line = stack.enter_context(Line(title or method.name, method.total_steps, quiet=quiet))
         _loop(method, state, runtime, written, log, line, done)
         artefact = _checked_result(method, state, runtime, method.total_steps)
         if folder is None:
-            return score(artefact) if score else artefact
+            made = score(artefact) if score else artefact
+            tracked.outcome(method.total_steps, made)
+            return made
         if score and written and written.pace.paid:
             written.checkpoint(method.total_steps, state, runtime)
         processes.once(lambda: folder.finish(artefact, load, score))
-        return load(folder.path)
+        made = load(folder.path)
+        tracked.outcome(method.total_steps, made)
+        return made
+
+
+def _name(folder: "RunFolder | None", title: str, method: Any) -> str:
+    """What a tracker calls the run."""
+    return (folder.path.resolve().name if folder else "") or title or str(method.name)
 
 
 def _check_shared(folder: "RunFolder", done: int, processes: Processes) -> None:
@@ -302,6 +312,8 @@ class RunFolder:
             self._check_same(wanted, method, runtime)
         else:  # nothing to lose: a run that was refused or killed before its first checkpoint
             store.remove(self.inner / "snapshots")
+            if self._is_another(wanted):
+                tracking.forget(self.inner)
             store.write_json(self._settings, {**wanted, "call": call, "threads": torch.get_num_threads()})
         return complete
 
@@ -319,6 +331,14 @@ class RunFolder:
         threads, now = there.get("threads"), torch.get_num_threads()
         if threads not in (None, now) and not there.get("finished") and runtime.device.type == "cpu":
             runtime.say(f"note: this run began with {threads} threads and continues with {now}. Its bytes may differ.")
+
+    def _is_another(self, wanted: dict[str, Any]) -> bool:
+        """Whether what was begun here, if anything, was another run."""
+        try:
+            there = self._told()
+        except InputError:
+            return True
+        return any(there.get(name) != value for name, value in wanted.items())
 
     def _told(self) -> dict[str, Any]:
         """What is being made here.

@@ -31,6 +31,7 @@ from attar.core.settings import Words as Words
 
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 """What a flag may begin with where somebody has copied it from a text: hyphens, dashes and the minus sign."""
+_COUNTS = {2: "two", 3: "three", 4: "four"}
 _TYPES = {int: "whole number", float: "number", bool: "yes or no", str: "text", Any: "text", Path: "path"}
 
 
@@ -140,7 +141,7 @@ def type_words(hint: Any) -> str:
         choices, note = _choices(item), _range(item)
         if choices:
             return f"any of {', '.join(map(str, choices))}"
-        several = "several" if len(options) == 1 else "one or several"
+        several = _how_many(options[0]) if len(options) == 1 else "one or several"
         return f"{several} {_type_name(item)}s{f', each {note}' if note else ''}"
     if len(options) > 1:
         return " or ".join(map(type_words, options))
@@ -148,6 +149,12 @@ def type_words(hint: Any) -> str:
         return _listed([str(choice) for choice in _choices(hint)])
     word = _type_name(options[0])
     return f"{word}{', ' if str(note).startswith('at') else ' '}{note}" if note else word
+
+
+def _how_many(hint: Any) -> str:
+    """How many things a tuple takes, in words."""
+    inside = get_args(_bare(hint))
+    return "several" if inside[1:] == (...,) else _COUNTS.get(len(inside), str(len(inside)))
 
 
 def kind_of_type(hint: Any) -> str:
@@ -371,7 +378,7 @@ def _mistaken(name: str, hint: Any, words: list[str]) -> InputError:
 def _article(hint: Any) -> str:
     """A type in words, as the object of a sentence."""
     words = type_words(hint)
-    return words if _choices(hint) or words.startswith(("one ", "several", "text")) else f"a {words}"
+    return words if _choices(hint) or words.startswith(("one ", "several", "text", *_COUNTS.values())) else f"a {words}"
 
 
 def _rebuilt(settings: Any, given: dict[tuple[str, ...], Any]) -> Any:

@@ -147,6 +147,8 @@ class Crew:
 @contextmanager
 def crew(fleet: Fleet, runtime: "Runtime") -> Iterator[Crew]:
     """A fleet, which is let go at the end."""
+    if fleet.task_gpus is not None and fleet.workers == 1 and fleet.address is None:
+        runtime.say("note: --task-gpus is for tasks on Ray, and this process does them itself. Give --workers too.")
     with ExitStack() as stack:
         yield Crew(fleet, runtime, stack)
 

@@ -92,6 +92,11 @@ def looks_like_one(name: str) -> bool:
     return NAME.fullmatch(name) is not None
 
 
+def name_in(text: str) -> str:
+    """The name of a repository in words that name a model or data: `transformers:user/name`, `user/name:part`."""
+    return text.removeprefix("transformers:").partition(":")[0]
+
+
 def _check(name: str) -> None:
     if not looks_like_one(name):
         raise InputError(f"{name!r} is not a name on the hub. Give user/name.")

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from attar.core.settings import Range, Settings
 
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Engine(Settings):
@@ -30,7 +32,16 @@ class Engine(Settings):
     """Number of evenly spaced states of the artefact to keep in run/snapshots, to choose among them later."""
     deterministic: bool = False
     """Whether the same seed gives the same bytes on a GPU too, at some cost in speed. A CPU needs as many threads."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers that are told the curve, the settings and the scores too. Each needs its package."""
+    track_project: str = "attar"
+    """Project of the trackers, which MLflow calls an experiment."""
     tensorboard: bool = False
-    """Whether to write the metrics for TensorBoard too. This needs the tensorboard package."""
+    """Whether to write the metrics for TensorBoard too. It is short for --track tensorboard."""
     quiet: bool = False
     """Whether to print errors only."""
+
+    @property
+    def trackers(self) -> tuple[TrackerName, ...]:
+        """All trackers of a run, each once."""
+        return tuple(dict.fromkeys((*self.track, *(("tensorboard",) if self.tensorboard else ()))))

@@ -1,4 +1,4 @@
-"""Progress of a run: a line on the terminal, JSON lines on disk, and TensorBoard on request."""
+"""Progress of a run: a line on the terminal, JSON lines on disk, and trackers on request."""
 
 import io
 import json
@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from attar.core.errors import unwritable
-from attar.core.extras import install
 from attar.core.jsonfiles import lines_of, number
 from attar.core.notebook import in_notebook
+from attar.core.tracking import CURVE, NONE, Tracked
 
 SCORES = ("held-out", "rFD", "recall")
 """How the names of scores begin that are measured while training."""
@@ -121,10 +121,10 @@ class _PlainLine:
 
 
 class MetricsLog:
-    """Metrics as JSON lines, one per logged step, and for TensorBoard if asked."""
+    """Metrics as JSON lines, one per logged step, and for trackers if asked."""
 
-    def __init__(self, file: TextIO | None, board: Any = None) -> None:
-        self._file, self._board = file, board
+    def __init__(self, file: TextIO | None, tracked: Tracked = NONE) -> None:
+        self._file, self._tracked = file, tracked
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Append one step's metrics."""
@@ -133,9 +133,7 @@ class MetricsLog:
                 self._append(self._file, json.dumps({"step": step, **metrics}) + "\n")
             except OSError as error:
                 raise unwritable(self._file.name, error) from error
-        if self._board is not None:
-            for name, value in metrics.items():
-                self._board.add_scalar(name, value, step)
+        self._tracked.log(step, metrics)
 
     @staticmethod
     def _append(file: TextIO, line: str) -> None:
@@ -144,20 +142,16 @@ class MetricsLog:
 
 
 @contextmanager
-def metrics_log(folder: Path | None, *, since: int, tensorboard: bool) -> Iterator[MetricsLog]:
+def metrics_log(folder: Path | None, *, since: int, tracked: Tracked = NONE) -> Iterator[MetricsLog]:
     """Open the log of a run folder, without the lines of steps that a killed run took after its last checkpoint."""
     if folder is None:
-        yield MetricsLog(None)
+        yield MetricsLog(None, tracked)
         return
-    path = folder / "metrics.jsonl"
+    path = folder / CURVE
     _forget_after(path, since)
-    board = _tensorboard(folder) if tensorboard else None
+    tracked.catch_up(path)
     with _opened(path) as file:
-        try:
-            yield MetricsLog(file, board)
-        finally:
-            if board is not None:
-                board.close()
+        yield MetricsLog(file, tracked)
 
 
 @contextmanager
@@ -183,13 +177,3 @@ def _forget_after(path: Path, step: int) -> None:
     lines = lines_of(path)
     kept = [line for line in lines if line and (at := number(line.get("step"))) is not None and at <= step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-
-
-def _tensorboard(folder: Path) -> Any:
-    from attar.core.errors import InputError
-
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError(f"--tensorboard needs the tensorboard package: {install('tensorboard')}.") from None
-    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,11 +1,12 @@
 """The call that made an artefact: verb, data and settings, from which the same command can be given again."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attar.core import hub
 from attar.core.flags import flag_words, flags_of, words_of
 from attar.core.kinds import imported, kind_named
 from attar.core.registry import registered
@@ -34,12 +35,17 @@ class Call:
     """What stood beside the method, where something did."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The method's settings that were not the usual ones, before anything was filled in."""
+    hub: tuple[str, ...] = ()
+    """Names on the hub among all of these: texts that look like one, where no file or folder has that name."""
 
     @classmethod
     def of(cls, verb: str, kind: str, data: Any, reading: Any, task: Any, method: Any) -> "Call":
         """What was asked for, of data that are text, a path, or a source with a name."""
         named = isinstance(data, (str, Path))
-        return cls(verb, kind, as_typed(data), named, unusual(reading), unusual(task), unusual(method))
+        groups = unusual(reading), unusual(task), unusual(method)
+        there = (hub.name_in(text) for text in _texts([*([data] if named else []), *groups]))
+        names = [name for name in there if hub.looks_like_one(name) and not Path(name).expanduser().exists()]
+        return cls(verb, kind, as_typed(data), named, *groups, tuple(dict.fromkeys(names)))
 
     def command(self, method: str, seed: int) -> str:
         """The command that was given, with what it left to the defaults left out; empty where no command makes it.
@@ -68,8 +74,10 @@ class Call:
         return shlex.join(["attar", self.verb, *flag_words("--settings", file), *data])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values; names on the hub only where there are some."""
+        facts = asdict(self)
+        names = facts.pop("hub")
+        return {**facts, "hub": list(names)} if names else facts
 
 
 def shadowed(data: Any, bundled: str) -> tuple[str, ...]:
@@ -132,8 +140,19 @@ def _differing(values: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str,
             inside = _differing(value, known if isinstance(known, dict) else {})
             found |= {name: inside} if inside else {}
         elif _is_plain(value):
-            found[name] = _written(value)
+            found[name] = written(value)
     return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in settings, however they are nested."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str):
+        yield value
 
 
 def _is_plain(value: Any) -> bool:
@@ -142,10 +161,10 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str, Path))
 
 
-def _written(value: Any) -> Any:
+def written(value: Any) -> Any:
     """A value as it is written down: paths as they are typed."""
     if isinstance(value, (list, tuple)):
-        return [_written(item) for item in value]
+        return [written(item) for item in value]
     if isinstance(value, Path) or (isinstance(value, str) and Path(value).is_absolute()):
         return as_typed(value)
     return value

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from attar.core import processes
+from attar.core import processes, tracking
 from attar.core.errors import InputError
 from attar.core.launcher import size
 from attar.core.machine import Engine as Engine
@@ -55,6 +55,8 @@ class Runtime:
         self.engine = engine or Engine()
         self.seed = seed
         self.call = call
+        if self.engine.trackers:
+            tracking.check_installed(self.engine.trackers)
         self.device = _device(self.engine.device)
         self.processes: Processes = processes.current(cpu=self.device.type == "cpu")
         if self.device.type == "cuda" and self.processes.count > 1:

@@ -192,7 +192,7 @@ def made_in(
     """
     store.make_folder(folder)
     cache.use(folder)
-    settings = replace(runtime.engine, tensorboard=False, snapshots=0)
+    settings = replace(runtime.engine, track=(), tensorboard=False, snapshots=0)
     together = runtime.processes if shared and _is_common(folder, runtime.processes) else ALONE
     machine = Runtime(settings, runtime.seed, say=runtime.say).among(together)
     machine.plan(engine.work_of(method, source))

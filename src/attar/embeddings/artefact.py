@@ -268,7 +268,7 @@ class TrainedEncoder(core.Shareable):
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
-        return f"""{model_header("representation-learning", pipeline="feature-extraction")}
+        return f"""{model_header("representation-learning", pipeline="feature-extraction", made=self, scores=scores)}
 # {escaped(self.title)}
 
 {self}

@@ -13,7 +13,7 @@ Condensed = Any
 def card(small: Condensed, scores: Sequence[Cell]) -> str:
     """The README of an artefact, with the scores stored beside it."""
     origin, per_class = small.origin, core.per_class(small.labels, len(small.classes))
-    return f"""{core.dataset_header(small.title, "graph-ml", len(small))}
+    return f"""{_header(small, scores)}
 # {core.escaped(small.title)}
 
 {small}, {per_class} per class, replace {origin.full_graphs:,}. Every node has {small.feat.shape[2]} features.
@@ -38,3 +38,8 @@ Made with: {core.machine_line(origin.machine)}.
 
 The graphs derive from {core.escaped(origin.source)}. The terms of that data set also apply to them.
 """
+
+
+def _header(small: Condensed, scores: Sequence[Cell]) -> str:
+    told = {"made": small, "scores": scores, "metric": small.origin.metric}
+    return core.dataset_header(small.title, "graph-ml", len(small), **told)

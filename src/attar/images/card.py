@@ -18,7 +18,7 @@ def card(small: Condensed, scores: Sequence[Cell]) -> str:
     origin = small.origin
     share = 100 * small.bytes / origin.full_bytes if origin.full_bytes else 0.0
     whitened = ", then ZCA-whitened" if small.transform.whitening else ""
-    return f"""{core.dataset_header(small.title, "image-classification", len(small.labels))}
+    return f"""{_header(small, scores)}
 # {core.escaped(small.title)}
 
 {len(small.labels)} images ({per_class(small)}) that replace {origin.full_images:,}: {small.bytes:,} bytes, \
@@ -41,6 +41,11 @@ Made with: {core.machine_line(origin.machine)}.
 
 The images derive from {core.escaped(origin.source)}. The terms of that data set also apply to them.
 """
+
+
+def _header(small: Condensed, scores: Sequence[Cell]) -> str:
+    told = {"made": small, "scores": scores, "metric": "accuracy"}
+    return core.dataset_header(small.title, "image-classification", len(small.labels), **told)
 
 
 def _code(source: str) -> str:

@@ -120,6 +120,8 @@ class Train(tasks.Task):
                 f"--seed is {runtime.seed}, but each expert has a seed of its own. Give --first-seed {runtime.seed}."
             )
         runtime.say(str(source))
+        if runtime.engine.trackers:
+            runtime.say("note: experts are many small trainings, which no tracker is told of.")
         source = source.whitened(raw=True) if self.zca else source
         folder = method.folder if out is None else str(out)
         network = (parse(self.network) if isinstance(self.network, str) else self.network).resolve(source.shape)

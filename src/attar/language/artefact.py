@@ -190,6 +190,11 @@ class DistilledLanguageModel(core.Shareable):
         store.check_finite(model.state_dict(), f"{folder} is of a run that diverged")
         return cls(lambda: model, tokenizer_of(folder), Origin(**facts["origin"]), facts["scores"], folder)
 
+    @property
+    def first_scores(self) -> tuple[Cell, ...]:
+        """The cross-entropy on the test part."""
+        return tuple(_as_scores(self.scores))
+
     def shown(self, images: int = 10) -> core.Shown:
         """The sizes of the student and its teacher, and their scores."""
         student, teacher = self.origin.parameters, self.origin.teacher_parameters
@@ -199,12 +204,16 @@ class DistilledLanguageModel(core.Shareable):
             count=student,
             share=100 * student / teacher if teacher else None,
             facts={who: f"{size:,} parameters{_told(self.scores.get(who))}" for who, size in sizes.items() if size},
-            scores=tuple(_as_scores(self.scores)),
+            scores=self.first_scores,
         )
+
+    def _header(self, scores: list[Cell]) -> str:
+        words = {"library": "transformers", "pipeline": "text-generation"}
+        return model_header("knowledge-distillation", made=self, scores=scores, **words)
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md, in the form that the hub reads."""
-        return f"""{model_header("knowledge-distillation", library="transformers", pipeline="text-generation")}
+        return f"""{self._header(scores)}
 # {escaped(self.title)}
 
 {self}

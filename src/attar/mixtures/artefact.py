@@ -117,10 +117,15 @@ class ReducedMixture(core.Shareable):
         """A PNG of both mixtures; None if matplotlib is not installed."""
         return preview(self.original, self.mixture)
 
+    @property
+    def first_scores(self) -> tuple[Cell, ...]:
+        """Its distances to the original."""
+        distances = {kind: Measure.of([[self.distance(kind)]], UNITS.get(kind, ""), "lower") for kind in SHOWN}
+        return tuple(Cell(one.score, one.values, column=kind) for kind, one in distances.items())
+
     def shown(self, images: int = 10) -> core.Shown:
         """The sizes of both mixtures, their distances and a picture."""
         g, f = self.mixture, self.original
-        distances = {kind: Measure.of([[self.distance(kind)]], UNITS.get(kind, ""), "lower") for kind in SHOWN}
         drawn = self.picture()
         return core.Shown(
             size=f"{g.n_components:,} of {f.n_components:,} components",
@@ -132,7 +137,7 @@ class ReducedMixture(core.Shareable):
                 "covariances": g.covariance_type,
                 "candidates tried": f"{self.evaluations:,}",
             },
-            scores=tuple(Cell(one.score, one.values, column=kind) for kind, one in distances.items()),
+            scores=self.first_scores,
             pictures=() if drawn is None else (core.Picture("", drawn),),
         )
 
@@ -156,7 +161,7 @@ class ReducedMixture(core.Shareable):
         pictured = self.folder is not None and (self.folder / PICTURE).exists()
         origin, g, f = self.origin, self.mixture, self.original
         picture = f"![both mixtures]({PICTURE})\n\n" if pictured else ""
-        return f"""{model_header("gaussian-mixture")}
+        return f"""{model_header("gaussian-mixture", made=self, scores=scores, split=None)}
 # {escaped(self.title)}
 
 {g.n_components} Gaussians in {g.dimension} dimensions that stand for {f.n_components}. Distance to the original:

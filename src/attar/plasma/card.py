@@ -19,7 +19,7 @@ def run_card(made: Made, scores: Sequence[Cell]) -> str:
     origin = made.origin
     found = core.table(("", "what came of it"), list(made.outcome.items()))
     units = core.table(("unit", "in SI"), list(made.units.facts().items()))
-    return f"""{core.model_header("simulation")}
+    return f"""{core.model_header("simulation", made=made, scores=scores, split=None)}
 # {core.escaped(made.title)}
 
 {core.escaped(str(made))}.

@@ -24,7 +24,7 @@ def columns_card(made: Made, scores: Sequence[Cell]) -> str:
     if answers is not None:
         took = "" if answers.seconds is None else f" A column took {answers.seconds:.3g} CPU seconds on one thread."
         told = f"Teacher: {core.escaped(answers.teacher)} ({core.escaped(answers.note)}).{took}"
-    return f"""{core.model_header("simulation")}
+    return f"""{core.model_header("simulation", made=made, scores=scores, split=None)}
 # {core.escaped(made.title)}
 
 {core.escaped(str(made))}.
@@ -53,7 +53,7 @@ def emulator_card(made: Made, scores: Sequence[Cell]) -> str:
     origin = made.origin
     shown = made.shown()
     facts = core.table(("", ""), [(name, core.escaped(value)) for name, value in shown.facts.items()])
-    return f"""{core.model_header("emulator")}
+    return f"""{core.model_header("emulator", made=made, scores=scores)}
 # {core.escaped(made.title)}
 
 {core.escaped(str(made))}.

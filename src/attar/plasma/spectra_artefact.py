@@ -279,7 +279,7 @@ class Spectra(core.Shareable):
         pictures = "".join(f"\n![{DRAWN[name]}]({name}.png)\n" for name in here)
         facts = {name: value for name, value in self.facts().items() if not name.startswith("CPU")}
         head, *rows = self.table()
-        return f"""{card.model_header("simulation")}
+        return f"""{card.model_header("simulation", made=self, scores=scores, split=None)}
 # {card.escaped(self.title)}
 
 {card.escaped(str(self))}.

@@ -20,11 +20,12 @@ Made = Any
 def card(made: Made, scores: Sequence[Cell]) -> str:
     """The README of a sampler, with the scores stored beside it."""
     origin = made.origin
+    tag = "diffusion-distillation" if origin.teacher else "diffusion"
     task = "unconditional-image-generation" if made.pictures else None
     classes = f" The classes are {core.escaped(', '.join(made.classes))}." if made.classes else ""
     levels = ", ".join(f"{level:.4g}" for level in made.levels().tolist())
     what = "images between -1 and 1; `images` gives pixels" if made.pictures else "values as they were given"
-    return f"""{core.model_header("diffusion-distillation" if origin.teacher else "diffusion", pipeline=task)}
+    return f"""{core.model_header(tag, pipeline=task, made=made, scores=scores)}
 # {core.escaped(made.title)}
 
 {core.escaped(str(made))}.{classes}

@@ -331,7 +331,9 @@ def pipeline_card(made: PipelineSampler, scores: list[Cell]) -> str:
     shown = "".join(f"- {cards.escaped(text)}\n" for text in made.prompts[:PICTURED])
     told = f"The picture shows:\n\n{shown}\n" if shown else ""
     image = "![samples](preview.png)\n" if made.prompts else ""
-    return f"""{cards.model_header("diffusion-distillation", library="diffusers", pipeline="text-to-image")}
+    words = {"library": "diffusers", "pipeline": "text-to-image"}
+    header = cards.model_header("diffusion-distillation", made=made, scores=scores, **words)
+    return f"""{header}
 # {cards.escaped(made.title)}
 
 {cards.escaped(str(made))}. It makes images of prompts.

@@ -19,7 +19,7 @@ Made = Any
 def autoencoder_card(made: Made, scores: Sequence[Cell]) -> str:
     """The README of an autoencoder."""
     origin, codec = made.origin, made.codec
-    return f"""{core.model_header("autoencoder")}
+    return f"""{core.model_header("autoencoder", made=made, scores=scores)}
 # {core.escaped(made.title)}
 
 {core.escaped(str(made))}.
@@ -43,7 +43,7 @@ Made with: {core.machine_line(origin.machine)}. Data fingerprint: `{core.escaped
 def field_card(made: Made, scores: Sequence[Cell]) -> str:
     """The README of a latent field."""
     origin = made.origin
-    return f"""{core.model_header("radiance-field")}
+    return f"""{core.model_header("radiance-field", made=made, scores=scores)}
 # {core.escaped(made.title)}
 
 {core.escaped(str(made))}.

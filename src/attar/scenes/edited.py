@@ -151,7 +151,7 @@ class EditedImages(core.Shareable):
         """The README of the images."""
         rows = [(TOLD[name], f"{value:.4g}") for name, value in self.scores.items() if name in TOLD]
         table = f"\n{cards.table(('', 'value'), rows)}\n" if rows else ""
-        return f"""{cards.model_header("image-editing")}
+        return f"""{cards.model_header("image-editing", made=self, scores=scores, split=None)}
 # {cards.escaped(self.title)}
 
 {cards.escaped(str(self))}.

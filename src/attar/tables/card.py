@@ -18,7 +18,7 @@ def card(table: Synthetic, scores: Sequence[Cell]) -> str:
     """The README of a synthetic table, with the scores stored beside it."""
     origin, schema = table.origin, table.schema
     rows = [(core.escaped(column.name), column.role, _held(column)) for column in schema.columns]
-    return f"""{core.dataset_header(table.title, "tabular-classification", len(table), path="table.parquet")}
+    return f"""{_header(table, scores)}
 # {core.escaped(table.title)}
 
 {core.escaped(str(table))}. The rows are for training classifiers of {core.escaped(schema.label.name)}; \
@@ -48,6 +48,11 @@ Made with: {core.machine_line(origin.machine)}. Data fingerprint: `{core.escaped
 
 The rows derive from {core.escaped(origin.source)}. The terms of that data set also apply to them.
 """
+
+
+def _header(table: Synthetic, scores: Sequence[Cell]) -> str:
+    told = {"path": "table.parquet", "made": table, "scores": scores}
+    return core.dataset_header(table.title, "tabular-classification", len(table), **told)
 
 
 def numbers(scores: Mapping[str, Any]) -> dict[str, str]:

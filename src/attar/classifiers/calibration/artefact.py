@@ -33,6 +33,7 @@ from attar.core import store
 from attar.core.card import SCORES, escaped, made, model_header, score_table
 from attar.core.cell import Beside, Cell, Measure
 from attar.core.errors import InputError
+from attar.core.front import known_scores
 from attar.core.jsonfiles import number
 from attar.core.pictures import KEPT, kept_in, links
 from attar.core.registry import find
@@ -152,14 +153,12 @@ class CalibratedClassifier(Opened):
             encoder=read_encoder(folder, facts),
         )
 
-    def to_hub(self, name: str, *, private: bool = False, token: str | None = None, message: str | None = None) -> str:
+    def to_hub(self, name: str, **how: Any) -> str:
         """Upload the calibrator to the Hugging Face hub as `user/name`, if its classifier lies there too.
 
         Args:
             name: `user/name`; made if it is not there.
-            private: Whether only its owner sees it.
-            token: Token of the account. Default: the token that `hf auth login` has stored.
-            message: What the commit says.
+            how: As of every artefact: private, license, token, message.
 
         Raises:
             InputError: Its classifier lies on this machine only.
@@ -169,7 +168,12 @@ class CalibratedClassifier(Opened):
                 f"the classifier of this calibrator ({self.link.told}) is not on the hub. Push that first, and "
                 "calibrate it by its name there (--classifier user/name)."
             )
-        return super().to_hub(name, private=private, token=token, message=message)
+        return super().to_hub(name, **how)
+
+    @property
+    def first_scores(self) -> tuple[Cell, ...]:
+        """The calibration error on the test images."""
+        return tuple(self.cells())
 
     def shown(self, images: int = 10) -> core.Shown:
         """What was calibrated, on which images, and the scores before and after."""
@@ -180,7 +184,7 @@ class CalibratedClassifier(Opened):
             size=f"a classifier of {size:,} parameters",
             count=size,
             facts={**facts, "classes": str(len(self.classes))},
-            scores=tuple(self.cells()),
+            scores=self.first_scores,
             pictures=(
                 *(() if drawn is None else (core.Picture("reliability diagram", drawn),)),
                 *kept_in(self.folder, TITLES),
@@ -217,11 +221,10 @@ class CalibratedClassifier(Opened):
 
     def card(self, scores: list[Cell]) -> str:
         """The text of README.md."""
-        known = {cell.column for cell in scores}
-        cells = [*scores, *(cell for cell in self.cells() if cell.column not in known)]
+        cells = known_scores(self, scores)
         picture = f"\n![Reliability diagram on the test {self.things}]({PREVIEW})\n" if self.diagram is not None else ""
         note = f"\nNote: {escaped(self.rows['note'])}\n" if "note" in self.rows else ""
-        return f"""{model_header("calibration", pipeline=pipeline_of(self))}
+        return f"""{model_header("calibration", pipeline=pipeline_of(self), made=self, scores=scores)}
 # {escaped(self.title)}
 
 {escaped(self.summary)}{takes(self)}
