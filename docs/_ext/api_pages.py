@@ -1,6 +1,7 @@
 """A page of the API for each kind, and one for what belongs to none, made from the public names."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ TITLES = {
     **{name: f"{kind.holds[0].upper()}{kind.holds[1:]}" for name, kind in built_in().items()},
 }
 """The pages in their order, with their titles."""
+LOOKS_LIKE_MARKUP = re.compile(r"\||(?<=\w)_(?!\w)")
+"""A bar, which would begin a substitution, and an underscore at the end of a word, which would make it a link."""
 PARTS = (
     ("Methods", "The settings of a method; each has a page of its own, which explains them."),
     ("Functions", ""),
@@ -74,7 +77,16 @@ def entry(one: Name) -> str:
     return f"### {one.imports[0].rpartition('.')[2]}\n\n{several}{link}\n\n{block}"
 
 
+def escape(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
+    """Write what docutils would take for markup in formulas, |x| and p_, as it stands; in place, before napoleon."""
+    for at, line in enumerate(lines):
+        parts = line.split("`")
+        parts[::2] = [LOOKS_LIKE_MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
+        lines[at] = "`".join(parts)
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Sphinx's hook."""
     app.connect("builder-inited", write_pages)
+    app.connect("autodoc-process-docstring", escape, priority=400)
     return {"parallel_read_safe": True}
