@@ -60,7 +60,8 @@
     },
     layer: [
       { mark: { type: "rule", opacity: 0.4 }, encoding: { y: { field: "low" }, y2: { field: "high" } } },
-      { mark: { type: "point", filled: true, size: 60 }, encoding: { shape: { field: "learned", title: "labels", legend: { symbolFillColor: color } } } },
+      { mark: { type: "point", filled: true, size: 60 },
+        encoding: { shape: { field: "learned", title: "labels", legend: { symbolFillColor: color } } } },
       { mark: { type: "text", align: "left", dx: 7, fontSize: 10, fill: color },
         transform: [{ filter: "datum.count <= 40" }], encoding: { text: { field: "method" } } },
     ],

@@ -275,7 +275,9 @@ def dropout(facts: Facts) -> Iterator[Row]:
             better="lower",
             labels="hard",
         )
-        yield from table.of(values, "p 0.5, M 1")
+        for share in dict.fromkeys(name.partition(", ")[0] for name in values):
+            alike = {name: some for name, some in values.items() if name.startswith(f"{share}, ")}
+            yield from table.of(alike, f"{share}, M 1")
 
 
 def language(facts: Facts) -> Iterator[Row]:
