@@ -77,16 +77,25 @@ def entry(one: Name) -> str:
     return f"### {one.imports[0].rpartition('.')[2]}\n\n{several}{link}\n\n{block}"
 
 
-def escape(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
-    """Write what docutils would take for markup in formulas, |x| and p_, as it stands; in place, before napoleon."""
+def as_it_stands(_app: Any, what: str, _name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
+    """Keep what would be taken for markup: |x| and p_ in formulas, a colon in the words of a field."""
     for at, line in enumerate(lines):
         parts = line.split("`")
         parts[::2] = [LOOKS_LIKE_MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
         lines[at] = "`".join(parts)
+    if what in ("attribute", "data", "property"):
+        # What stands before a colon in the first line would be a type.
+        lines.insert(0, "")
+
+
+def skipped(_app: Any, _what: str, name: str, _thing: Any, skip: bool, _options: Any) -> bool | None:
+    """Leave out what scikit-learn adds to its estimators for the routing of metadata."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
 
 
 def setup(app: Any) -> dict[str, bool]:
     """Sphinx's hook."""
     app.connect("builder-inited", write_pages)
-    app.connect("autodoc-process-docstring", escape, priority=400)
+    app.connect("autodoc-process-docstring", as_it_stands, priority=400)
+    app.connect("autodoc-skip-member", skipped)
     return {"parallel_read_safe": True}
