@@ -54,4 +54,4 @@ docs: .venv/.dev
 	@echo docs/_build/index.html
 
 clean:
-	rm -rf .venv runs docs/_build docs/methods docs/_verbs.md
+	rm -rf .venv runs docs/_build docs/methods docs/api docs/_verbs.md

@@ -20,6 +20,7 @@ import torch
 import attar
 from attar.core.runtime import Engine, Runtime
 from attar.images.sources import ImageSource
+from browser import browser_in
 
 HERE = Path(__file__).parent
 BATTERY = ("scenario", "any_scenario", "counting")
@@ -105,6 +106,20 @@ def briefly(offline_with_a_cache_of_its_own, tmp_path_factory):
 
         yield run
         warm.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory):
+    """Opens a page in the one browser of the session, as wide as a desk's; skipped where there is none."""
+    browser = browser_in(tmp_path_factory.mktemp("chromium"))
+
+    def opened(path):
+        browser.size(1280)
+        browser.open(path)
+        return browser
+
+    yield opened
+    browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,26 @@ import pytest
 
 import attar
 from attar.core.flags import flags_of
+from attar.core.kinds import built_in
 from attar.core.registry import METHODS
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PAGES = (
-    *("tutorial", "data", "sharing", "distillation", "little-data", "calibration", "tables", "language", "graphs"),
-    *("mixtures", "convolution", "embeddings", "samplers", "notebook", "plasma"),
+    *(
+        "tutorial",
+        "images",
+        "data",
+        "sharing",
+        "distillation",
+        "little-data",
+        "calibration",
+        "tables",
+        "language",
+        "graphs",
+    ),
+    *("mixtures", "convolution", "embeddings", "samplers", "notebook", "plasma", "scenes"),
 )
 CITED = {"cff-version", "message", "type", "title", "authors", "version", "license", "abstract", "keywords"}
 """Keys of CITATION.cff that we use, all of the format's; one of more keys needs a look at the format."""
@@ -75,6 +87,22 @@ def test_the_code_of_a_page_runs_in_its_order(page, tmp_path, briefly):
         script += [code] if language == "python" else [f"_run({line!r})" for line in code.splitlines() if line]
     (tmp_path / "page.py").write_text("\n".join(script), encoding="utf-8")
     briefly(tmp_path / "page.py", tmp_path)
+
+
+FURTHER = ("calibration", "little-data")
+"""Pages of a part of a kind that begin as those of kinds do."""
+
+
+@pytest.mark.parametrize("page", [*(kind.page or kind.name for kind in built_in().values()), *FURTHER])
+def test_a_page_of_a_kind_begins_with_five_lines_to_copy(page):
+    """At most two sentences stand above them, and the tests run the page."""
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    above, _, code = text.partition("\n```")
+    language, _, code = code.partition("\n")
+    assert language in ("python", "bash") and page in PAGES
+    assert len([line for line in code.partition("```")[0].splitlines() if line]) == 5
+    words = " ".join(line for line in above.splitlines() if not line.startswith("# "))
+    assert "##" not in words and len(re.findall(r"[.!?](?= [A-Z]| *$)", re.sub(r"\(.*?\)|`", "", words))) <= 2
 
 
 def test_the_readme_and_the_pages_name_only_verbs_that_there_are():

@@ -102,6 +102,11 @@ def words(activation: Float[Tensor, "channel height width"], geometry: Geometry)
 
 
 def compression_ratios(activation: Float[Tensor, "channel height width"], geometry: Geometry) -> dict[str, float]:
-    """The words of im2col's matrix divided by the words of every form; infinite if nothing is stored."""
+    """The words of im2col's matrix divided by the words of every form; infinite if nothing is stored.
+
+    Args:
+        activation: One map.
+        geometry: The convolution that reads it.
+    """
     sizes = words(activation, geometry)
     return {form: sizes["im2col"] / size if size else math.inf for form, size in sizes.items()}

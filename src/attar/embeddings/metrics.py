@@ -53,6 +53,10 @@ def average_precision(scores: Scores, labels: Marks) -> Float[Tensor, " classes"
 def mean_average_precision(scores: Scores, labels: Marks) -> float:
     """The mean of `average_precision` over the classes with positives, from 0 to 1.
 
+    Args:
+        scores: A score of each class for each sample.
+        labels: Rows of 0 and 1.
+
     Raises:
         InputError: As for `average_precision`, or no sample has a label.
     """
@@ -99,6 +103,11 @@ class Agreement:
 def agreement_at(scores: Scores, labels: Marks, threshold: float) -> Agreement:
     """The agreement if a label is predicted from a threshold on.
 
+    Args:
+        scores: A score of each label for each sample.
+        labels: Rows of 0 and 1.
+        threshold: From which score on a label is predicted.
+
     Raises:
         InputError: A score is not a number, or the shapes differ.
     """
@@ -108,6 +117,11 @@ def agreement_at(scores: Scores, labels: Marks, threshold: float) -> Agreement:
 
 def agreement_of_top(scores: Scores, labels: Marks, count: int = 3) -> Agreement:
     """The agreement if the labels with the highest scores of each sample are predicted; of equal ones the first.
+
+    Args:
+        scores: A score of each label for each sample.
+        labels: Rows of 0 and 1.
+        count: How many labels of a sample are predicted.
 
     Raises:
         InputError: A score is not a number, or the shapes differ.

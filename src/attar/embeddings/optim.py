@@ -37,6 +37,13 @@ class LARS(torch.optim.Optimizer):
 
     You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks, 2017, arXiv:1708.03888. Released codes of
     self-supervised learning divide by ‖g + β w‖ instead.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: The step size γ.
+        momentum: m.
+        weight_decay: β.
+        trust: η, the size of a step relative to the weights.
     """
 
     def __init__(

@@ -18,7 +18,6 @@ KIND = Kind(
     forms="attar.images.reading:looks_like",
     bundled="digits",
     size="ipc",
-    page="choosing",
     data="digits, a parquet file or folder in Hugging Face form, a folder of pictures per class, or a name on the hub: "
     "user/name, or user/name:configuration",
 )

@@ -114,6 +114,7 @@ CHUNKERS: dict[str, Callable[[], Chunker]] = {
     "nltk": nltk_phrases,
     "spacy": spacy_phrases,
 }
+"""By name, what makes a chunker; an entry adds one."""
 
 
 @cache

@@ -71,7 +71,12 @@ class Clipping(Settings):
 
 
 class QuantileNetwork(nn.Sequential):
-    """f_sub: from what is seen of a token's two distributions to its quantiles; thrown away after training."""
+    """f_sub: from what is seen of a token's two distributions to its quantiles; thrown away after training.
+
+    Args:
+        clipping: What of the distributions is seen, and how wide the network is.
+        words: Size of the vocabulary.
+    """
 
     def __init__(self, clipping: Clipping, words: int) -> None:
         inputs = 2 * min(clipping.seen, words) + 2

@@ -22,6 +22,7 @@ METRICS = ("angle", "chord", "l2", "sqrt_nise")
 DIVERGENCES = ("nise", "ise", "cauchy_schwarz", "tanimoto")
 """Kinds of distance that break the triangle inequality; they serve to compare with published numbers."""
 KINDS = METRICS + DIVERGENCES
+"""All kinds of distance, by name."""
 
 AT_ONCE = 2**24
 """Largest number of entries of the matrices S_i + T_j held at a time: 128 MB in float64, without gradients."""
@@ -108,12 +109,21 @@ def check_kind(kind: str, *, metric: bool = False) -> None:
 
 
 def inner(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch"]:
-    """<f,g> = ∫ f g dx = Σ_ij w_i v_j N(μ_i; m_j, S_i + T_j). Batches broadcast."""
+    """<f,g> = ∫ f g dx = Σ_ij w_i v_j N(μ_i; m_j, S_i + T_j). Batches broadcast.
+
+    Args:
+        f: A mixture, or a batch of mixtures.
+        g: Another one of the same dimension.
+    """
     return log_inner(f, g).exp()
 
 
 def log_inner(f: GaussianMixture, g: GaussianMixture) -> Float[Tensor, "*batch"]:
     """The log of <f,g>. It stays finite if <f,g> underflows or overflows, and is differentiable at zero weights too.
+
+    Args:
+        f: A mixture, or a batch of mixtures.
+        g: Another one of the same dimension.
 
     Raises:
         InputError: The mixtures have different dimensions.

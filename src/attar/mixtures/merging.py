@@ -20,6 +20,11 @@ def merge(f: GaussianMixture) -> GaussianMixture:
 def merge_groups(f: GaussianMixture, labels: Int[Tensor, " component"], n_groups: int) -> GaussianMixture:
     """Merge each group of a single mixture's components into one Gaussian.
 
+    Args:
+        f: A single mixture.
+        labels: The group of each component.
+        n_groups: Number of groups.
+
     Raises:
         InputError: A group is empty, or a label is too large.
     """

@@ -19,6 +19,7 @@ from attar.mixtures.williams import Williams
 METHODS: dict[str, type[Reducer]] = {
     method.name: method for method in (OGGMR, Runnalls, Salmond, West, Williams, GMRC, COWA, CTDGMR, Direct, BruteForce)
 }
+"""The settings class of every reducer, by its name."""
 
 
 def reduce(

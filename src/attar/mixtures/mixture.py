@@ -148,7 +148,11 @@ class GaussianMixture:
         return type(self)(self.weights, means, matrix @ full.covariances @ matrix.T, dtype=means.dtype, check=False)
 
     def log_prob(self, points: Float[Tensor, "point dimension"]) -> Float[Tensor, "*batch point"]:
-        """The log density of a mixture, or of each mixture of a batch, at some points."""
+        """The log density of a mixture, or of each mixture of a batch, at some points.
+
+        Raises:
+            InputError: The points have another dimension.
+        """
         if points.shape[-1] != self.dimension:
             raise InputError(f"the points have {points.shape[-1]} dimensions; they must have {self.dimension}.")
         full = self.full()

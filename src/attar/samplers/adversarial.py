@@ -102,7 +102,12 @@ def generator_loss(fake: Logits) -> Scalar:
 
 
 def discriminator_loss(real: Logits, fake: Logits) -> Scalar:
-    """Mean softplus(c) over generated samples and mean softplus(-c) over real ones."""
+    """Mean softplus(c) over generated samples and mean softplus(-c) over real ones.
+
+    Args:
+        real: Logits c of real samples.
+        fake: Logits of generated samples.
+    """
     return F.softplus(fake).mean() + F.softplus(-real).mean()
 
 

@@ -208,7 +208,11 @@ class Wrapped(Denoiser):
         self.pure = pure and isinstance(self.schedule, Steps)
 
     def forward(self, x: Noisy, sigma: Tensor, labels: Condition = None) -> Noisy:
-        """The clean samples, in the precision of `x`; the network works in that of its parameters."""
+        """The clean samples, in the precision of `x`; the network works in that of its parameters.
+
+        Raises:
+            InputError: The network gives another shape.
+        """
         levels, scaled, (alpha, spread, time) = self._placed(x, sigma)
         output = self._told(self.network, scaled, time, labels)
         if output.shape != x.shape:

@@ -51,7 +51,12 @@ def matching_gradient(samples: Noisy, real: Noisy, fake: Noisy, floor: float = F
 
 
 def surrogate_loss(samples: Noisy, gradient: Noisy) -> Scalar:
-    """½ mean (x - stopgrad(x - g))², whose gradient in x is g / numel exactly, and whose value is ½ mean g²."""
+    """½ mean (x - stopgrad(x - g))², whose gradient in x is g / numel exactly, and whose value is ½ mean g².
+
+    Args:
+        samples: x, with a gradient.
+        gradient: g, of the same shape.
+    """
     at = at_least_float32(samples)
     # Written so that x - x cancels before g is added: in the order of the formula g loses digits to x.
     return 0.5 * ((at - at.detach()) + gradient.detach()).square().mean()

@@ -50,6 +50,10 @@ FOLDS, MOST = 2, 2000
 def frechet(real: Real, fake: Fake) -> float:
     """‖m_r - m_f‖² + tr(C_r + C_f - 2 (C_r^½ C_f C_r^½)^½), covariances with divisor n - 1.
 
+    Args:
+        real: Features of real samples, a row for each.
+        fake: Features of generated samples, a row for each.
+
     Raises:
         InputError: A set has fewer than two samples.
     """
@@ -57,7 +61,12 @@ def frechet(real: Real, fake: Fake) -> float:
 
 
 def relative_frechet(real: Real, fake: Fake) -> float:
-    """The same in per cent of tr C_r: a distance on any network's features has no scale of its own."""
+    """The same in per cent of tr C_r: a distance on any network's features has no scale of its own.
+
+    Args:
+        real: Features of real samples, a row for each.
+        fake: Features of generated samples, a row for each.
+    """
     return relative(frechet(real, fake), real)
 
 
@@ -130,6 +139,11 @@ def nearness(a: Points, b: Points) -> Tensor:
 
 def mmd(real: Real, fake: Fake, kernel: Kernel = cubic) -> float:
     """The unbiased squared MMD, of sets of any sizes; it may be negative.
+
+    Args:
+        real: Features of real samples, a row for each.
+        fake: Features of generated samples, a row for each.
+        kernel: A function of two sets that gives a number for each pair. Default: cubic.
 
     Raises:
         InputError: A set has fewer than two samples.
@@ -215,7 +229,12 @@ def halves(count: int, splits: int, generator: torch.Generator) -> Float[Tensor,
 
 
 def energy_distance(real: Real, fake: Fake) -> float:
-    """2 E‖X - Y‖ - E‖X - X'‖ - E‖Y - Y'‖ over pairs of different samples, without bias."""
+    """2 E‖X - Y‖ - E‖X - X'‖ - E‖Y - Y'‖ over pairs of different samples, without bias.
+
+    Args:
+        real: Features of real samples, a row for each.
+        fake: Features of generated samples, a row for each.
+    """
     return mmd(real, fake, nearness)
 
 
@@ -367,6 +386,11 @@ def memorised(fake: Points, train: Points, test: Points) -> float:
     """The share of new samples that lie nearer to a training than to a test sample; a tie counts half.
 
     It says nothing alone: there may be more training samples, or others. See `memorised_by_chance`.
+
+    Args:
+        fake: Features of generated samples.
+        train: Those of training samples.
+        test: Those of test samples.
     """
     return nearer(nearest(fake, train)[:, 0], nearest(fake, test)[:, 0])
 

@@ -110,6 +110,12 @@ def karras(count: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
 
     Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, NeurIPS 2022, arXiv:2206.00364,
     equation 5. A single level is σ_max.
+
+    Args:
+        count: n, the number of levels.
+        sigma_min: The last level.
+        sigma_max: The first level.
+        rho: ρ; larger values put more levels near the end.
     """
     steps = torch.arange(count, dtype=torch.float64) / max(count - 1, 1)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
@@ -230,7 +236,15 @@ def to_x0(output: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, prediction: P
 
 
 def from_x0(x0: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor, prediction: Prediction) -> Tensor:
-    """The inverse of `to_x0`: what a network of that prediction gives where the clean sample is `x0`."""
+    """The inverse of `to_x0`: what a network of that prediction gives where the clean sample is `x0`.
+
+    Args:
+        x0: Clean samples.
+        x: Noisy samples, αx0 + σε.
+        alpha: α, of a shape that broadcasts.
+        sigma: σ, of a shape that broadcasts.
+        prediction: What the network predicts.
+    """
     x0, x, alpha, sigma = x0.double(), x.double(), alpha.double(), sigma.double()
     epsilon = (x - alpha * x0) / sigma
     return {"x0": x0, "epsilon": epsilon, "v": alpha * epsilon - sigma * x0, "flow": epsilon - x0}[prediction]

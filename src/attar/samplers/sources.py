@@ -207,7 +207,11 @@ class Source(Told):
 
     @cached_property
     def sigma_data(self) -> float:
-        """The standard deviation of all values of training samples, images between -1 and 1."""
+        """The standard deviation of all values of training samples, images between -1 and 1.
+
+        Raises:
+            InputError: All samples are equal.
+        """
         values = self.train.all(min(MEASURED, max(1, MOST_VALUES // self.dimensions)))
         spread = float(values.std())
         if not spread > 0 or values.min() == values.max():

@@ -59,7 +59,14 @@ def exact_denoiser(x: Float[Tensor, "point 2"], sigma: Tensor, modes: Modes, std
 
 
 def log_density(x: Float[Tensor, "point 2"], modes: Modes, std: float = STD, sigma: float = 0.0) -> Tensor:
-    """The exact log density of such a mixture, under noise σ."""
+    """The exact log density of such a mixture, under noise σ.
+
+    Args:
+        x: Points in the plane.
+        modes: The centres of the Gaussians.
+        std: The standard deviation of each.
+        sigma: σ of the noise.
+    """
     variance = std**2 + sigma**2
     exponents = -torch.cdist(x, modes.to(x)).square() / (2 * variance)
     return exponents.logsumexp(dim=1) - math.log(len(modes) * 2 * math.pi * variance)

@@ -326,6 +326,9 @@ class LatentField(core.Shareable):
         Args:
             poses: Camera to world, `[view, 3, 4]`.
             refined: Whether they are refined, where there is a refinement layer.
+
+        Raises:
+            InputError: There is no pose.
         """
         if not len(checked(poses)):
             raise InputError("there is no pose. Give one or more, [view, 3, 4].")
@@ -421,6 +424,7 @@ class LatentField(core.Shareable):
 
         Raises:
             InputError: The folder holds no latent field, or a file is missing, damaged or altered.
+            ValueError: A number in it means nothing.
         """
         folder = Path(folder)
         facts = core.read_facts(folder, KIND, SCHEMA, "latent field")

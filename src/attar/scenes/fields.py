@@ -73,7 +73,13 @@ class GridBase(nn.Module):
 
 
 class GridField(GridBase):
-    """A field that keeps density and features of every node, and interpolates between them."""
+    """A field that keeps density and features of every node, and interpolates between them.
+
+    Args:
+        box: The part of space that the grid fills.
+        sizes: Nodes along x, y and z.
+        channels: Size of a feature.
+    """
 
     def __init__(self, box: Box, sizes: tuple[int, int, int], channels: int) -> None:
         super().__init__(box, sizes, channels)

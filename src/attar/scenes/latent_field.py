@@ -180,7 +180,12 @@ def check_memory(sizes: tuple[int, int, int], channels: int) -> None:
 
 
 def map_error(found: Maps, wanted: Maps) -> Float[Tensor, ""]:
-    """Mean over rays of the squared distance of latents, ‖Z - Ẑ‖²."""
+    """Mean over rays of the squared distance of latents, ‖Z - Ẑ‖².
+
+    Args:
+        found: Ẑ, the rendered maps.
+        wanted: Z, those of the encoder.
+    """
     return (found - wanted).square().sum(dim=1).mean()
 
 

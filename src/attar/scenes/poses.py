@@ -37,7 +37,12 @@ def centre_of(poses: Poses) -> Float[Tensor, " 3"] | None:
 
 
 def orbit(poses: Poses, count: int) -> Path:
-    """So many poses on a path: a circle around the point that the cameras look at, or a small one where they are."""
+    """So many poses on a path: a circle around the point that the cameras look at, or a small one where they are.
+
+    Args:
+        poses: Camera to world, `[view, 3, 4]`.
+        count: Number of poses on the path.
+    """
     centre, up = centre_of(poses), up_of(poses)
     turns = 2 * math.pi * torch.arange(count).to(poses) / count
     if centre is None or not _surrounded(poses, centre):

@@ -122,7 +122,12 @@ def transmittances(density: PerSample, lengths: PerSample) -> Float[Tensor, "ray
 
 
 def weights(density: PerSample, lengths: PerSample) -> tuple[PerSample, PerRay]:
-    """T_k a_k of each sample, and T_end; their sum is 1 for every ray."""
+    """T_k a_k of each sample, and T_end; their sum is 1 for every ray.
+
+    Args:
+        density: σ_k of each sample of a ray, per unit of length.
+        lengths: The length of each sample's interval.
+    """
     reached = transmittances(density, lengths)
     return reached[:, :-1] * opacities(density, lengths), reached[:, -1]
 

@@ -167,7 +167,12 @@ def masked(gradient: Noisy, mask: Mask | None) -> Noisy:
 
 
 def surrogate(z: Noisy, gradient: Noisy) -> Float[Tensor, ""]:
-    """⟨stopgrad(g), z⟩, a loss whose gradient with respect to z is g, so that whatever rendered z learns from g."""
+    """⟨stopgrad(g), z⟩, a loss whose gradient with respect to z is g, so that whatever rendered z learns from g.
+
+    Args:
+        z: Latents, with a gradient.
+        gradient: g, of the same shape.
+    """
     return (gradient.detach() * at_least_float32(z)).sum()
 
 

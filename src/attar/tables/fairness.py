@@ -120,23 +120,47 @@ def ratio(rates: OfGroups) -> Found:
 
 
 def demographic_parity_difference(predictions: Numbers, groups: Groups, weights: Weights | None = None) -> float:
-    """DPD = max SR - min SR, from 0 to 1."""
+    """DPD = max SR - min SR, from 0 to 1.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        groups: The number of each row's group.
+        weights: The weight of each row. Default: all alike.
+    """
     return float(_selection(predictions, groups, weights).dpd)
 
 
 def demographic_parity_ratio(predictions: Numbers, groups: Groups, weights: Weights | None = None) -> float:
-    """DPR = min SR / max SR, from 0 to 1; NaN if nobody is selected."""
+    """DPR = min SR / max SR, from 0 to 1; NaN if nobody is selected.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        groups: The number of each row's group.
+        weights: The weight of each row. Default: all alike.
+    """
     return float(_selection(predictions, groups, weights).dpr)
 
 
 def statistical_parity_difference(predictions: Numbers, groups: Groups, privileged: int) -> float:
-    """SPD = SR of all other groups together - SR of the privileged one; negative if the others are selected less."""
+    """SPD = SR of all other groups together - SR of the privileged one; negative if the others are selected less.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        groups: The number of each row's group.
+        privileged: The number of the privileged group.
+    """
     others, theirs = _two(Rates.of(*_against(predictions, torch.zeros(len(groups)), groups, privileged)).selection)
     return float(others - theirs)
 
 
 def disparate_impact(predictions: Numbers, groups: Groups, privileged: int) -> float:
-    """SR of all other groups together / SR of the privileged one. NaN if that is 0."""
+    """SR of all other groups together / SR of the privileged one. NaN if that is 0.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        groups: The number of each row's group.
+        privileged: The number of the privileged group.
+    """
     others, theirs = _two(Rates.of(*_against(predictions, torch.zeros(len(groups)), groups, privileged)).selection)
     return float(over(others, theirs))
 
@@ -144,14 +168,28 @@ def disparate_impact(predictions: Numbers, groups: Groups, privileged: int) -> f
 def equal_opportunity_difference(
     predictions: Numbers, labels: Numbers, groups: Groups, weights: Weights | None = None
 ) -> float:
-    """The largest TPR minus the smallest."""
+    """The largest TPR minus the smallest.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        labels: 0 or 1 for each row.
+        groups: The number of each row's group.
+        weights: The weight of each row. Default: all alike.
+    """
     return float(Rates.of(predictions, labels, groups, weights).equal_opportunity)
 
 
 def equal_opportunity_ratio(
     predictions: Numbers, labels: Numbers, groups: Groups, weights: Weights | None = None
 ) -> float:
-    """The smallest TPR over the largest."""
+    """The smallest TPR over the largest.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        labels: 0 or 1 for each row.
+        groups: The number of each row's group.
+        weights: The weight of each row. Default: all alike.
+    """
     return float(ratio(Rates.of(predictions, labels, groups, weights).tpr))
 
 
@@ -162,7 +200,15 @@ def equalized_odds_difference(
     weights: Weights | None = None,
     aggregate: Literal["worst", "mean"] = "worst",
 ) -> float:
-    """EOD: the larger of the gaps of TPR and FPR, or their mean."""
+    """EOD: the larger of the gaps of TPR and FPR, or their mean.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        labels: 0 or 1 for each row.
+        groups: The number of each row's group.
+        weights: The weight of each row. Default: all alike.
+        aggregate: "worst": the larger (of ratios the smaller) of the two. "mean": their mean.
+    """
     found = Rates.of(predictions, labels, groups, weights)
     return float(found.eod if aggregate == "worst" else (gap(found.tpr) + gap(found.fpr)) / 2)
 
@@ -174,27 +220,55 @@ def equalized_odds_ratio(
     weights: Weights | None = None,
     aggregate: Literal["worst", "mean"] = "worst",
 ) -> float:
-    """EOR: the smaller of the ratios of TPR and FPR, or their mean; NaN if one is undefined."""
+    """EOR: the smaller of the ratios of TPR and FPR, or their mean; NaN if one is undefined.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        labels: 0 or 1 for each row.
+        groups: The number of each row's group.
+        weights: The weight of each row. Default: all alike.
+        aggregate: "worst": the larger (of ratios the smaller) of the two. "mean": their mean.
+    """
     found = Rates.of(predictions, labels, groups, weights)
     return float(found.eor if aggregate == "worst" else (ratio(found.tpr) + ratio(found.fpr)) / 2)
 
 
 def average_odds_difference(predictions: Numbers, labels: Numbers, groups: Groups, privileged: int) -> float:
-    """The mean of the signed gaps of TPR and FPR: all other groups together minus the privileged one."""
+    """The mean of the signed gaps of TPR and FPR: all other groups together minus the privileged one.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        labels: 0 or 1 for each row.
+        groups: The number of each row's group.
+        privileged: The number of the privileged group.
+    """
     found = Rates.of(*_against(predictions, labels, groups, privileged))
     (tpr, theirs_tpr), (fpr, theirs_fpr) = _two(found.tpr), _two(found.fpr)
     return float(((tpr - theirs_tpr) + (fpr - theirs_fpr)) / 2)
 
 
 def predictive_parity_difference(predictions: Numbers, labels: Numbers, groups: Groups) -> float:
-    """The largest PPV minus the smallest; NaN if nobody of a group is selected."""
+    """The largest PPV minus the smallest; NaN if nobody of a group is selected.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        labels: 0 or 1 for each row.
+        groups: The number of each row's group.
+    """
     return float(Rates.of(predictions, labels, groups).predictive_parity)
 
 
 def calibration_within_groups(
     probabilities: Float[Tensor, " row"], labels: Numbers, groups: Groups, bins: int = 15
 ) -> Float[Tensor, " group"]:
-    """Of each group the expected calibration error of the probability of 1, in bins ((m - 1)/M, m/M] of equal width."""
+    """Of each group the expected calibration error of the probability of 1, in bins ((m - 1)/M, m/M] of equal width.
+
+    Args:
+        probabilities: The probability of 1 for each row.
+        labels: 0 or 1 for each row.
+        groups: The number of each row's group.
+        bins: M.
+    """
     _check(probabilities, labels, groups)
     place = (probabilities.double() * bins).ceil().long().clamp(1, bins) - 1
     error = labels.double() - probabilities.double()
@@ -206,7 +280,12 @@ def calibration_within_groups(
 
 
 def unawareness_gap(scores: Float[Tensor, " row"], switched: Float[Tensor, " row"]) -> float:
-    """Mean |f(x, s) - f(x, s')|: how far scores move if only the sensitive column is another (FTU)."""
+    """Mean |f(x, s) - f(x, s')|: how far scores move if only the sensitive column is another (FTU).
+
+    Args:
+        scores: f(x, s) of each row.
+        switched: f(x, s') of each row, with another value of the sensitive column.
+    """
     return float((scores.double() - switched.double()).abs().mean())
 
 
@@ -214,6 +293,11 @@ def consistency(predictions: Numbers, features: Float[Tensor, "row feature"], ne
     """1 - mean |ŷ - mean ŷ of the nearest other rows|: whether like rows get like predictions.
 
     The row itself is none of its neighbours.
+
+    Args:
+        predictions: 0 or 1 for each row.
+        features: What rows are alike by.
+        neighbours: How many of the nearest rows are looked at.
 
     Raises:
         InputError: There are not more rows than neighbours.
@@ -244,7 +328,13 @@ def selected_at_rate(scores: Float[Tensor, " row"], rate: float) -> Float[Tensor
 
 
 def dpd_at_rate(scores: Float[Tensor, " row"], groups: Groups, rate: float) -> float:
-    """DPD, if the share of the rows with the highest scores is selected; so that selecting few is no merit."""
+    """DPD, if the share of the rows with the highest scores is selected; so that selecting few is no merit.
+
+    Args:
+        scores: A score for each row.
+        groups: The number of each row's group.
+        rate: The share of rows that is selected, from 0 to 1.
+    """
     return demographic_parity_difference(selected_at_rate(scores, rate), groups)
 
 
@@ -270,7 +360,12 @@ def auc(scores: Real[Tensor, " row"], marks: Numbers, weights: Weights | None = 
 
 
 def reweighing(groups: Groups, labels: Numbers) -> Float[Tensor, " row"]:
-    """w(a, y) = P(a) P(y) / P(a, y), which makes groups and labels independent under the weights, exactly."""
+    """w(a, y) = P(a) P(y) / P(a, y), which makes groups and labels independent under the weights, exactly.
+
+    Args:
+        groups: The number of each row's group.
+        labels: 0 or 1 for each row.
+    """
     cells = 2 * groups + labels.long()
     _, place, counts = torch.unique(cells, return_inverse=True, return_counts=True)
     of_group = torch.bincount(groups).double()[groups]

@@ -110,7 +110,11 @@ class Calibrator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.exp(self.predict_log_proba(X, views))
 
     def predict_log_proba(self, X: Any, views: Sequence[Any] | None = None) -> Float[np.ndarray, "sample classes"]:  # noqa: N803
-        """The calibrated log-probability of each class."""
+        """The calibrated log-probability of each class.
+
+        Raises:
+            InputError: Rows are of another form than those that the calibrator was fitted to.
+        """
         check_is_fitted(self)
         rows = self._checked(X, reset=False)
         self._check_form(rows)

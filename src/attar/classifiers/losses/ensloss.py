@@ -112,6 +112,14 @@ class EnsLoss(MarginLoss):
     """`ens_loss` as a module; the arguments are those of `calibrated_loss_derivatives`.
 
     `lam` may be changed between two steps, as `redraw` does.
+
+    Args:
+        lam: λ of the inverse Box-Cox transform, by which normal numbers become sizes of derivatives.
+        clip: Largest size. None: no limit, which λ below zero needs.
+        tail: How derivatives at large margins are lowered.
+        tail_power: p of the inverse tail.
+        eps: What is subtracted from each derivative, so that all are below zero.
+        generator: Where normal numbers are drawn from. Default: the global generator.
     """
 
     settings = ("lam", "clip", "tail", "tail_power")

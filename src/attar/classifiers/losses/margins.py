@@ -92,7 +92,12 @@ def inverse_log_hinge(margins: Margins) -> Margins:
 
 
 def focal(margins: Margins, gamma: float = 2.0) -> Margins:
-    """The logistic loss times (1 - p)^γ, with p = σ(s): samples that are right already count less. It is not convex."""
+    """The logistic loss times (1 - p)^γ, with p = σ(s): samples that are right already count less. It is not convex.
+
+    Args:
+        margins: s = y f.
+        gamma: γ, at least 0; 0 gives the logistic loss.
+    """
     margins = at_least_float32(margins)
     return (gamma * F.logsigmoid(-margins)).exp() * -F.logsigmoid(margins)
 

@@ -259,7 +259,14 @@ def _root(values: Float[Tensor, " value"]) -> Float[Tensor, " value"]:
 
 
 class ICNNLoss(nn.Module):
-    """The ICNN loss for any training loop: `loss(embeddings, labels)`."""
+    """The ICNN loss for any training loop: `loss(embeddings, labels)`.
+
+    Args:
+        form: The "modified" form, which losses use, or the "original" one.
+        terms: Some of lambda, lambda_in, lambda_out, gamma and omega.
+        neighbours: K. Default: 4, or 5 for the original form; less where there are few targets.
+        list_length: P, how many of the nearest targets are searched for one of another class. Default: K + 1.
+    """
 
     def __init__(
         self,

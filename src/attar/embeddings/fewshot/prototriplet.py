@@ -57,7 +57,13 @@ def proto_triplet_loss(
 
 
 class ProtoTripletLoss(nn.Module):
-    """The Proto-Triplet loss for any training loop: `loss(queries, labels, prototypes)`."""
+    """The Proto-Triplet loss for any training loop: `loss(queries, labels, prototypes)`.
+
+    Args:
+        margin: In units of the distance.
+        distance: The smoothed distance of the paper, or its square without smoothing.
+        soft: Whether the softplus takes the place of the hinge.
+    """
 
     def __init__(self, margin: float = 0.5, *, distance: Distance = "unsquared", soft: bool = False) -> None:
         """See `proto_triplet_loss` for the arguments."""

@@ -40,7 +40,12 @@ class _OfViews(nn.Module):
 
 
 class NTXent(_OfViews):
-    """`nt_xent` as a module: `NTXent(0.5)(first, second)`."""
+    """`nt_xent` as a module: `NTXent(0.5)(first, second)`.
+
+    Args:
+        temperature: τ of the similarities: a number, or a tensor of one value.
+        gather: Whether the batches of all processes are joined first.
+    """
 
     def __init__(self, temperature: float | Tensor = 0.5, gather: bool = False) -> None:
         super().__init__(temperature, gather)
@@ -52,7 +57,13 @@ class NTXent(_OfViews):
 
 
 class DCL(_OfViews):
-    """`dcl` as a module, DCLW with a `sigma`: `DCL(0.1)(first, second)`."""
+    """`dcl` as a module, DCLW with a `sigma`: `DCL(0.1)(first, second)`.
+
+    Args:
+        temperature: τ of the similarities.
+        sigma: Width σ of the weights of the positives (DCLW). None: DCL without weights.
+        gather: Whether the batches of all processes are joined first.
+    """
 
     def __init__(self, temperature: float = 0.1, sigma: float | None = None, gather: bool = False) -> None:
         super().__init__(temperature, gather)
@@ -68,6 +79,16 @@ class InfoNCE(_OfViews):
     """`info_nce` as a module, with a queue of its own if it has a size: `InfoNCE(0.1, queue=4096, width=128)(q, k)`.
 
     A batch is compared with the queue and put into it afterwards, in training mode.
+
+    Args:
+        temperature: τ of the similarities: a number, or a tensor of one value.
+        queue: Number of keys in the queue; 0: no queue.
+        width: Size of an embedding, which a queue needs.
+        gather: Whether the batches of all processes are joined first.
+        generator: Where the first, random keys of the queue are drawn from. Default: the global generator.
+
+    Raises:
+        InputError: There is a queue, and no width.
     """
 
     def __init__(
@@ -95,7 +116,12 @@ class InfoNCE(_OfViews):
 
 
 class BarlowTwins(nn.Module):
-    """`barlow_twins` as a module: `BarlowTwins()(first, second)`."""
+    """`barlow_twins` as a module: `BarlowTwins()(first, second)`.
+
+    Args:
+        weight: λ of what is off the diagonal.
+        gather: Whether the batches of all processes are joined first.
+    """
 
     def __init__(self, weight: float = 5e-3, gather: bool = False) -> None:
         super().__init__()
@@ -112,6 +138,15 @@ class SupCon(nn.Module):
     """`sup_con` as a module, with the signature of pytorch-metric-learning: `SupCon(0.1)(embeddings, labels)`.
 
     Labels may be rows of 0 and 1: `SupCon(0.1, positives="jaccard", threshold=0.5)`, or with `weighted=True`.
+
+    Args:
+        temperature: τ of the similarities: a number, or a tensor of one value.
+        positives: Which labels make positives: equal ones, or those that overlap, by Jaccard's score or
+            another.
+        threshold: The least score of a positive. By default every overlap is enough.
+        weighted: Whether the score is the weight of a positive.
+        inside: Whether the mean over positives stands inside the logarithm (the authors' "in").
+        gather: Whether the batches of all processes are joined first.
     """
 
     def __init__(
@@ -165,7 +200,15 @@ class SupCon(nn.Module):
 
 
 class Triplet(nn.Module):
-    """`triplet` as a module: `Triplet(0.05, mining="semi-hard")(embeddings, labels)`."""
+    """`triplet` as a module: `Triplet(0.05, mining="semi-hard")(embeddings, labels)`.
+
+    Args:
+        margin: By how much a negative should be farther away.
+        mining: Which triplets count: "all", "hard" or "semi-hard".
+        squared: Whether distances are squared.
+        normalise: Whether embeddings are first scaled to length one.
+        gather: Whether the batches of all processes are joined first.
+    """
 
     def __init__(
         self,
@@ -205,6 +248,10 @@ class Prototypical(nn.Module):
     """`prototypical` as a module; the support samples are the references.
 
     `Prototypical(squared=False)(queries, labels, ref_emb=support, ref_labels=support_labels)`.
+
+    Args:
+        squared: Whether Euclidean distances are squared.
+        temperature: T, by which distances are divided.
     """
 
     def __init__(self, squared: bool = True, temperature: float = 1.0) -> None:

@@ -62,6 +62,13 @@ def protonet_loss(
 ) -> Float[Tensor, ""]:
     """The cross-entropy of the logits. Arguments as for `proto_logits`; a label is the row of the own prototype.
 
+    Args:
+        queries: q.
+        labels: The row of each query's own prototype.
+        prototypes: p_c.
+        distance: The square of the Euclidean distance, or the smoothed distance itself.
+        temperature: T.
+
     Raises:
         InputError: A label is no row of a prototype.
     """

@@ -14,6 +14,14 @@ class MomentumQueue(nn.Module):
 
     A batch that runs over the end goes on at the beginning. Of one that is longer than the queue, the last keys stay.
     Keys that are not finite leave the old ones in their places, so that their step can be skipped.
+
+    Args:
+        size: Number of keys.
+        width: Size of a key.
+        generator: Where the first keys are drawn from. Default: the global generator.
+
+    Raises:
+        InputError: Keys of no number, or no keys.
     """
 
     keys: Tensor

@@ -119,6 +119,9 @@ def barlow_twins(first: Embeddings, second: Embeddings, weight: float = 5e-3) ->
         first: One view of each sample.
         second: The other view.
         weight: λ of what is off the diagonal.
+
+    Raises:
+        InputError: The views differ in their shapes, or there is no sample.
     """
     _check_views(first, second)
     checked_number("weight", weight)

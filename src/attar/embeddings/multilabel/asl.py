@@ -34,7 +34,13 @@ ASL_SCRIPT: dict[str, Any] = {"gamma_neg": 4.0, "gamma_pos": 0.0, "clip": 0.05, 
 
 
 def bce_loss(logits: Logits, labels: Labels, *, reduction: Reduction = "batchmean") -> Float[Tensor, ""]:
-    """Binary cross-entropy, −Σ y log p + (1 − y) log(1 − p) with p = σ(s)."""
+    """Binary cross-entropy, −Σ y log p + (1 − y) log(1 − p) with p = σ(s).
+
+    Args:
+        logits: s, a row for each sample.
+        labels: y, rows of 0 and 1.
+        reduction: How terms become one number.
+    """
     logits, labels = _checked(logits, labels)
     return reduced(F.binary_cross_entropy_with_logits(logits, labels, reduction="none"), reduction)
 
@@ -111,6 +117,13 @@ def asymmetric_loss_one_label(
 
     It is the authors' `ASLSingleLabel`, averaged over samples: weights (1 − p)^γ₊ of the right class and p^γ₋ of the
     others, then smoothed labels; the gradient passes through the weights.
+
+    Args:
+        logits: A row for each sample.
+        labels: The class of each.
+        gamma_neg: γ₋ of the other classes.
+        gamma_pos: γ₊ of the right class.
+        smoothing: The share of the label that all classes divide among them.
     """
     logits = at_least_float32(logits)
     log_share = logits.log_softmax(dim=1)
@@ -134,7 +147,13 @@ class BinaryCrossEntropy(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """`focal_loss` as a module."""
+    """`focal_loss` as a module.
+
+    Args:
+        gamma: γ, the focus on labels that are not right yet.
+        stop_weight_grad: Whether the weights are constants.
+        reduction: How terms become one number.
+    """
 
     def __init__(
         self, gamma: float = 2.0, *, stop_weight_grad: bool = False, reduction: Reduction = "batchmean"
@@ -148,7 +167,16 @@ class FocalLoss(nn.Module):
 
 
 class AsymmetricLoss(nn.Module):
-    """`asymmetric_loss` as a module."""
+    """`asymmetric_loss` as a module.
+
+    Args:
+        gamma_neg: γ₋, the focus on absent labels.
+        gamma_pos: γ₊, the focus on present labels.
+        clip: c, by which the probability of absent labels is lowered. None is 0.
+        stop_weight_grad: Whether the weights are constants.
+        clamp: Floor of the probabilities in logarithms.
+        reduction: How terms become one number.
+    """
 
     def __init__(
         self,

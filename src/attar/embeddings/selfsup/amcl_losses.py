@@ -109,6 +109,12 @@ def amcl_barlow(
     """The loss (2.3) of Barlow Twins, with one temperature for each entry of the correlations; the sum over heads.
 
     Σ_c Σ_l (1 - C_ll/τ_ll)² + λ Σ_{l≠m} C_lm²/τ_lm + β Σ_l Ω(τ_ll) - β Σ_{l≠m} Ω(τ_lm).
+
+    Args:
+        correlations: C of each head.
+        temperatures: τ of each entry.
+        redundancy_weight: λ of what is off the diagonal.
+        beta: β, the weight of Ω.
     """
     width = correlations.shape[-1]
     found, temperatures = at_least_float32(correlations), at_least_float32(temperatures)
