@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
     given = Given if task.of_artefact else GivenData
     parts = {"given": given, "method": labels.load(), "task": task, "engine": Engine()}
     if not task.of_artefact:
-        read = parse({**parts, "reading": kind.read()()}, arguments, program=f"attar {VERB}")
+        read = parse({**parts, "reading": kind.read()()}, arguments, program=f"attar {VERB} --kind {kind.name}")
         finish(VERB, kind, read, read["given"].data)
         return
     read = parse(parts, arguments, program=f"attar {VERB}", positional=("folder",))
