@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -159,19 +158,21 @@ def train_and_test(
     quiet, tested = not title or runtime.engine.quiet or not runtime.processes.first, dict[int, float]()
     with Line(title, many * method.total_steps, quiet=quiet) as line:
         for numbers, together in dealt:
-            before, machine = len(tested) * method.total_steps, runtime.among(together)
-            watch = partial(_at, line, before)
-            networks = trainings(method, small, machine, repeats=numbers, build=build, watch=watch)
+            machine, done = runtime.among(together), len(tested) * method.total_steps
+            networks = trainings(
+                method,
+                small,
+                machine,
+                repeats=numbers,
+                build=build,
+                watch=lambda taken, done=done: line.at(done + taken),
+            )
             for number, network in zip(numbers, networks, strict=True):
                 centred = protocol.tested_on == "centre"
                 tested[number] = accuracy(network, source.test, first.transform, runtime, centred=centred)
                 if title:
                     runtime.say(f"{title}: network {len(tested)} of {many}, {tested[number]:.1f} %")
     return in_order(tested, runtime.processes)
-
-
-def _at(line: Line, before: int, taken: int) -> None:
-    line.at(before + taken)
 
 
 def measure_beside(

@@ -21,6 +21,9 @@ from attar.images.views.augment import CROP, augment, crop, default_strategy, dr
 from attar.images.views.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
 
 Images = Float[Tensor, "batch channel height width"]
+OwnImages = Float[Tensor, "own channel height width"]
+OwnTargets = Int[Tensor, " own"] | Float[Tensor, "own classes"] | Float[Tensor, "own 2 classes"]
+"""Those of the images that a process works on."""
 Targets = Int[Tensor, " batch"] | Float[Tensor, "batch classes"] | Float[Tensor, "batch 2 classes"]
 """Classes; soft labels or logits; or a teacher's logits, and the labels mixed as the images are."""
 
@@ -93,7 +96,7 @@ def targeted(
     teacher: nn.Module | None = None,
     at_once: int = 0,
     share: Share = WHOLE,
-) -> tuple[Images, Targets]:
+) -> tuple[OwnImages, OwnTargets]:
     """The images, mixed if the protocol mixes, and the targets of the network: the rows of this process.
 
     Args:
