@@ -147,7 +147,9 @@ class Training:
 
     def __init__(self, images: Images, labels: Labels, *, batch: int = 256, norm: str = "instance") -> None:
         self.network = ConvNet(norm, int(labels.max()) + 1, images.shape[-1])
-        self.loader = DataLoader(TensorDataset(images, labels), batch_size=batch, shuffle=True)
+        # On a GPU the loader shuffles there, because that is the default device of the one who times it.
+        shuffled_by = torch.Generator(images.device) if images.is_cuda else None
+        self.loader = DataLoader(TensorDataset(images, labels), batch_size=batch, shuffle=True, generator=shuffled_by)
         self.criterion = nn.CrossEntropyLoss()
         self.optimizer = self._optimizer(0.01)
 
@@ -177,7 +179,7 @@ class Training:
                 images = augment(images, Draw(any_operation()))
             logits = self.network(images)[1]
             loss = self.criterion(logits, labels)
-            right += int(np.sum(np.equal(np.argmax(logits.detach().numpy(), axis=-1), labels.numpy())))
+            right += int(np.sum(np.equal(np.argmax(logits.detach().cpu().numpy(), axis=-1), labels.cpu().numpy())))
             loss_sum += loss.item() * len(labels)
             seen += len(labels)
             if training:

@@ -68,12 +68,14 @@ def main() -> None:
     """Measure all sizes, each side in processes of its own and in turn, and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two sizes, few steps; nothing is recorded")
-    quick = parser.parse_args().quick
+    parser.add_argument("--steps", type=int, default=200, help="steps timed in each process")
+    args = parser.parse_args()
+    quick = args.quick
     found: dict[str, Any] = {}
     for size in (24, 64) if quick else SIZES:
         with tempfile.TemporaryDirectory() as folder:
             sides = {
-                side: ("measured", {"side": side, "size": size, "steps": 5 if quick else 40})
+                side: ("measured", {"side": side, "size": size, "steps": 5 if quick else args.steps})
                 for side in ("grid_sample", "sparse")
             }
             row = _row(Path(folder), sides, 1 if quick else 3)

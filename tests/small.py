@@ -332,6 +332,15 @@ VARIANTS: Table = {
     "language/aligned": {**WRITER, "alignment": {"align_by": "spans"}, "objective": {"divergence": "jsd"}},
     "language/corpus": {**WRITER, "objective": {"corpus_weight": 0.5, "teacher_weight": 0.5}},
     "language/adapters": {**WRITER, "lora": {"lora_rank": 2, "lora_dropout": 0.1}, "select": "loss"},
+    "language/at size": {
+        **WRITER,
+        "memory": {
+            "student_precision": "bfloat16",
+            "saved_precision": "bfloat16",
+            "gradient_checkpointing": True,
+            "packing": True,
+        },
+    },
     "fair/noise": {**FAIR_TABLES, "student": "noise", "cutting": {"within": "learned"}, "fairness_weight": 0.5},
     "fair/alone": {**FAIR_TABLES, "student": "none", "decoding": "keep", "cutting": {"edges": "width"}},
     "copula/columns apart": {"rows": 60, "dependence": 0.0},

@@ -101,8 +101,7 @@ class Run:
 @contextlib.contextmanager
 def on_pretended_cuda() -> Iterator[Run]:
     """Within, there is a GPU, and nothing in any cache yet: what was asked before is asked again."""
-    for kept in (small.data_of, small.classifier, small.writer, small.sampler):
-        kept.cache_clear()
+    forget()
     with tempfile.TemporaryDirectory() as cache, pytest.MonkeyPatch.context() as patch:
         patch.setenv("ATTAR_CACHE", cache)
         with pretended_cuda() as account:
@@ -110,6 +109,13 @@ def on_pretended_cuda() -> Iterator[Run]:
             yield run
             left = [name for name, tensor in tensors_in(run.artefact) if tensor.is_cuda]
             assert all(name.startswith(STAYS) for name in left), f"the artefact is still on the GPU: {left}"
+    forget()  # what the data keep on a GPU is not there any more
+
+
+def forget() -> None:
+    """Nothing is kept of data and teachers."""
+    for kept in (small.data_of, small.classifier, small.writer, small.sampler):
+        kept.cache_clear()
 
 
 @contextlib.contextmanager

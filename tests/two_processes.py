@@ -20,3 +20,10 @@ def printed_by(program):
     done = subprocess.run([sys.executable, "-c", program], env=place, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def several(count=2):
+    """The environment of some processes, but for their ranks."""
+    port, count = free_port(), str(count)
+    settings = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return {**os.environ, **settings}

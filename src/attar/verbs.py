@@ -20,6 +20,7 @@ from attar.core.kinds import (
     kind_named,
     kind_of,
     kind_with,
+    kind_working_on,
     kinds,
     worded_with,
 )
@@ -136,29 +137,41 @@ def label(
     small: Small,
     method: Any = None,
     *,
+    reading: Reading | None = None,
+    out: str | Path | None = None,
     seed: int = 0,
     engine: Engine | None = None,
     say: Say | None = None,
     **beside: Any,
 ) -> Any:
-    """Store soft labels beside a condensed set: a teacher's answers to many views of every sample.
+    """Store a teacher's answers: to many views of every sample beside a condensed set, or to data in a folder.
 
     Args:
-        small: A saved condensed set, or its folder. Unfinished labels in it are continued.
-        method: Settings of the labels, such as `attar.StoreLabels(epochs=300, format="int8")`.
+        small: A saved condensed set, or its folder, in which unfinished labels are continued. Or data, or what reads as
+            such, of a kind that stores answers to data.
+        method: Settings, such as `attar.StoreLabels(epochs=300, format="int8")`. Default: the usual ones of the kind.
+        reading: How to read data that are not a source yet. Default: the reading settings of the kind.
+        out: Folder of the answers to data. Labels of a set are stored in the set's folder.
         seed: Seed of the views.
         engine: How to use the machine.
         say: Function that is called with each line of progress.
-        beside: `data` and `network` of a teacher that is trained here, if neither the set nor the method has a teacher.
+        beside: What stands beside it: for a set `data` and `network` of a teacher that is trained here, if neither the
+            set nor the method has a teacher; for data `teacher`.
 
     Raises:
-        InputError: There is no set or no teacher, or the folder holds other unfinished labels.
+        InputError: There is no set, no data or no teacher, or the folder holds other unfinished labels.
         Interrupted: The run was stopped. The same call continues it.
     """
-    (opened,) = _opened([small])
-    method = method or _only_method(kind_of(opened), "label")()
+    of = kind_for(method, "label") if method is not None else None
+    if of is None and isinstance(small, (str, Path)) and kind_in(Path(small).expanduser()) is None:
+        of = kind_working_on("label", str(small))
+    if of is None or of.task("label").of_artefact:
+        (small,) = _opened([small])
+        if out is not None:
+            raise InputError("labels of a set are stored in its folder. Leave out out.")
+    method = method or _only_method(of or kind_of(small), "label")()
     task = kind_for(method, "label").task("label").from_names(**beside)
-    return run("label", opened, method, task=task, seed=seed, engine=engine, say=say)
+    return run("label", small, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
 def import_set(

@@ -1,4 +1,5 @@
 import dataclasses
+import os
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from attar.core import runtime as machine
 from attar.core.errors import InputError
 from attar.core.runtime import COMPILE_WORTH_IT, Engine, Runtime
+from pretend_cuda import pretended_cuda
 
 CPU = Engine(device="cpu", quiet=True)
 
@@ -207,3 +209,64 @@ def test_float64_that_nobody_foresaw_is_one_line_too():
     )
     assert told(error) == "this computes in float64, which mps does not have. Give --device cpu."
     assert told(TypeError("a float64 where a word was wanted")) is None
+
+
+# A GPU, which is pretended.
+
+
+@pytest.fixture
+def as_before():
+    """PyTorch's settings of a GPU are put back."""
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    yield
+    cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_how_a_gpu_computes_is_set_and_stands_on_the_card(tf32, as_before):
+    with pretended_cuda():
+        facts = Runtime(Engine(device="cuda", tf32=tf32)).describe()
+    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
+    assert torch.backends.cudnn.benchmark
+    assert (facts["tf32"], facts["deterministic"], facts["cuda_graphs"]) == (tf32, False, False)
+    assert "tf32" not in Runtime(CPU).describe()
+
+
+def test_deterministic_says_what_it_cannot_give(as_before, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    said = []
+    with pretended_cuda():
+        Runtime(Engine(device="cuda", deterministic=True), say=said.append)
+    assert said == [machine.NOT_THE_SAME]
+    assert not torch.backends.cudnn.benchmark
+    assert torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    Runtime(dataclasses.replace(CPU, deterministic=True), say=said.append)
+    assert len(said) == 1
+
+
+def test_cuda_graphs_are_refused_where_there_are_none():
+    with pytest.raises(InputError, match="needs a GPU of CUDA, but this run is on cpu"):
+        Runtime(dataclasses.replace(CPU, cuda_graphs=True))
+    with pretended_cuda(), pytest.raises(InputError, match="records what is compiled, but compile is off"):
+        Runtime(Engine(device="cuda", cuda_graphs=True, compile="off"))
+
+
+def test_what_a_graph_has_made_is_copied_out_of_its_memory(compiler_there, as_before, monkeypatch):
+    made, asked = torch.ones(2), []
+
+    def compiled(function, **settings):
+        asked.append(settings)
+        return lambda *given: (made, 3)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pretended_cuda():
+        runtime = Runtime(Engine(device="cuda", cuda_graphs=True, compile="on", precision="float32"))
+        runtime.plan(0)
+        first, number = runtime.compiled(abs)(torch.ones(2))
+        made.zero_()
+        assert (first.tolist(), number) == ([1.0, 1.0], 3)
+    assert asked == [{"dynamic": False, "mode": "reduce-overhead"}]

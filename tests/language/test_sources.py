@@ -202,3 +202,27 @@ def test_bad_files_are_refused(tmp_path):
         load("nobody/nothing-of-this-name")
     with pytest.raises(InputError, match=r"validation takes 30 of the 20 rows of data\. Leave some rows for training"):
         load(PAIRS, validation=30)
+
+
+@pytest.mark.parametrize("form", ["pair", "others", "chat", "text"])
+def test_a_large_file_is_read_row_by_row_and_is_the_same_source(form, tmp_path, monkeypatch):
+    """With rows on disk: the same parts, the same fingerprint, and the same complaint about a line."""
+    rows = {
+        "pair": [{"prompt": f"{n}? ä\u2028", "completion": f"{n}!"} for n in range(2500)],
+        "others": [{"prompt": f"{n}? ", "completion": [f"{n}!", "so"] if n > 2000 else "no"} for n in range(2500)],
+        "chat": [[{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "ja"}] for n in range(30)],
+        "text": [{"text": f"line {n}"} for n in range(30)],
+    }[form]
+    path = tmp_path / "data.jsonl"
+    lines = [json.dumps({"messages": row} if form == "chat" else row, ensure_ascii=False) for row in rows]
+    path.write_text("\ufeff" + "\n\n".join(lines), encoding="utf-8")
+    whole = load(path, validation=3)
+    monkeypatch.setattr("attar.language.sources.LARGE", 0)
+    streamed = load(path, validation=3)
+    for part in ("train", "validation", "test"):
+        assert list(getattr(streamed, part)) == list(getattr(whole, part))
+    assert streamed.fingerprint == whole.fingerprint
+    assert len(streamed.train) == len(rows) - 3 - len(rows) // 10
+    path.write_text("\n".join([*lines, "", "{"]), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"line {len(lines) + 2} of .*data.jsonl is not JSON"):
+        load(path)

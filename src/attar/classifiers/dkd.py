@@ -65,7 +65,8 @@ def decoupled(student: Logits, teacher: Logits, labels: Labels, temperature: flo
     computed
     from log-probabilities, so that an almost certain teacher causes no overflow.
     """
-    others = ~F.one_hot(labels, student.shape[1]).bool()
+    others = torch.arange(student.shape[1] - 1, device=labels.device).expand(len(labels), -1)
+    others = others + (others >= labels[:, None])  # by numbers, because a GPU has to wait for what a mask selects
     right_p, wrong_p, rest_p = _split(teacher.detach() / temperature, labels, others)
     right_q, wrong_q, rest_q = _split(student / temperature, labels, others)
     target = right_p.exp() * (right_p - right_q) + wrong_p.exp() * (wrong_p - wrong_q)
@@ -90,6 +91,6 @@ def _split(logits: Logits, labels: Labels, others: Tensor) -> tuple[Each, Each, 
     """The log-probabilities of the right class, of all others together, and of each other class among the others."""
     log_all = F.log_softmax(logits, dim=1)
     right = log_all.gather(1, labels[:, None]).squeeze(1)
-    rest = log_all[others].view(len(logits), -1)
+    rest = log_all.gather(1, others)
     wrong = torch.logsumexp(rest, dim=1)
     return right, wrong, rest - wrong[:, None]

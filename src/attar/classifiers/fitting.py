@@ -29,7 +29,9 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed, seeded, seeded_by
-from attar.core.training import set_lr
+from attar.core.sending import sent
+from attar.core.sharing import Share, check_shareable
+from attar.core.training import rows_after, set_lr
 from attar.images import layout
 from attar.images.networks.architecture import Architecture, device_of, multiply_adds
 from attar.images.networks.pretrained import PREFIX, Say, network_named, seeing
@@ -42,6 +44,7 @@ class Fitting(Recipe):
 
     name = "fitting"
     kind = "classifiers"
+    shares = True
     needs_teacher = False
     uses_stages = False
     """Whether the method compares maps. Maps are stored only if they fit into memory."""
@@ -204,6 +207,7 @@ class Fitting(Recipe):
         """
         pair = self.trained_on(pair, runtime)
         student = layout.place(self._student(pair, runtime.generator("network"), runtime.say), runtime).train()
+        check_shareable(student, runtime.processes)
         watched = Watched(student, self.student_layers, "student")
         mine = watched.tried(pair.source.shape, runtime.device)
         answers, theirs = None, mine
@@ -256,20 +260,28 @@ class Fitting(Recipe):
         """
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
-        """Run one mini-batch."""
+        """Run one mini-batch.
+
+        Of several processes each runs both networks on its rows, and computes the terms for all rows.
+        """
         epoch, number = divmod(state.done, self.batches)
         if number == 0 or state.order is None:
             self._begin_epoch(epoch, state, runtime)
         rows = state.order[number * self.batch :][: self.batch]
-        source = state.pair.source
-        images = state.view.seen(source.inputs, rows, runtime.device)
+        source, share = state.pair.source, Share(len(rows), runtime.processes)
+        images = state.view.seen(source.inputs, share.of(rows), runtime.device)
+        coming = rows_after(state.order, number, self.batch)
+        source.expect(Share(len(coming), runtime.processes).of(coming), runtime.device)
         images = layout.ordered(images, runtime)
-        with runtime.autocast(training=True), self._drawing(state, runtime):
+        with runtime.autocast(training=True), self._drawing(state, runtime), share.within():
             said, branches = answers_under_masks(state.watched, images, self.dropout, self.dropout_samples)
+        said = said.joined(share, stages=self.uses_stages or self.uses_maps)
+        if branches is not None and not share.alone:
+            branches = share.joined_at(branches, 1)
         batch = Batch(
             student=said,
-            teacher=state.answers(images, rows, self.view_of(epoch)) if state.answers else said,
-            labels=state.view.labels(source.targets, rows, len(source.classes)).to(runtime.device),
+            teacher=state.answers(images, rows, self.view_of(epoch), share) if state.answers else said,
+            labels=sent(state.view.labels(source.targets, rows, len(source.classes)), runtime.device),
             rows=rows,
             warm=self.warmth(epoch),
             progress=state.done / self.total_steps,
@@ -277,10 +289,12 @@ class Fitting(Recipe):
             seed=runtime.seed,
             branches=branches,
         )
+        state.share = share
         state.optimizer.zero_grad(set_to_none=True)
         with self._drawing(state, runtime, "terms"):
             terms = self.loss_terms(batch, state)
         loss = self.descend(terms, state)
+        share.add_gradients(state.learned(), joined=True)
         self.settle(state)
         if self.clip_norm:
             torch.nn.utils.clip_grad_norm_(list(state.learned()), self.clip_norm)
@@ -288,7 +302,7 @@ class Fitting(Recipe):
         state.done += 1
         if state.best is not None and state.done % self.batches == 0:
             source, group = state.pair.source, self.group_of(self.outputs(state.pair.source))
-            found = score_held_out(state.student, source, runtime, group, self.keep)
+            found = runtime.processes.once(lambda: score_held_out(state.student, source, runtime, group, self.keep))
             state.best.see(state.student, epoch + 1, found)
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
 

@@ -15,6 +15,7 @@ from attar.classifiers.views import Labels, Rows, View
 from attar.classifiers.watched import Answers, Watched
 from attar.core import store
 from attar.core.precision import at_least_float32
+from attar.core.sharing import WHOLE, Share
 from attar.core.state import rebuilt
 from attar.images.networks.pretrained import facts_of
 from attar.images.sources import ImageSource
@@ -120,6 +121,8 @@ class Distilling:
     answers: AnswersOfViews | None = rebuilt(default=None)
     order: Tensor = rebuilt(default=None)
     view: View = rebuilt(default=None)
+    share: Share = rebuilt(default=WHOLE)
+    """The rows of the batch that this process works on."""
 
     @property
     def kept(self) -> nn.Module:

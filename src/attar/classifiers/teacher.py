@@ -16,6 +16,8 @@ from attar.core.errors import InputError
 from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.runtime import Runtime
+from attar.core.sending import sent
+from attar.core.sharing import WHOLE, Share
 from attar.images import layout
 from attar.images.networks.architecture import parse
 from attar.images.networks.outputs import logits_in
@@ -50,13 +52,20 @@ class AnswersOfViews:
         self._key: str | None = None
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, rows: Int[Tensor, " sample"], view: int) -> Answers:
-        """The outputs for these images, which are the given rows in the given view."""
+    def __call__(self, images: Tensor, rows: Int[Tensor, " sample"], view: int, share: Share = WHOLE) -> Answers:
+        """The outputs for some rows in a view.
+
+        Args:
+            images: The images of this process's share of the rows.
+            rows: All rows of the batch.
+            view: The number of the view.
+            share: The share. Default: all rows.
+        """
         if not self.method.views or not self.fits:
-            return self._said(images)
+            return self._said(images).joined(share, stages=self.method.uses_stages or self.method.uses_maps)
         if view not in self.stored:
             self.stored[view] = self._found(view)
-        return self._moved(self.stored[view].rows(rows))
+        return sent(self.stored[view].rows(rows), self.runtime.device)
 
     @property
     def fits(self) -> bool:
@@ -67,11 +76,6 @@ class AnswersOfViews:
         numbers = sum(part[0].numel() for part in (one.logits, one.embedding, *one.stages))
         return 4.0 * numbers * self.method.images * self.method.views <= MOST_STORED
 
-    def _moved(self, answers: Answers) -> Answers:
-        device = self.runtime.device
-        stages = [stage.to(device) for stage in answers.stages]
-        return Answers(answers.logits.to(device), answers.embedding.to(device), stages)
-
     def _said(self, images: Float[Tensor, "sample channel height width"]) -> Answers:
         found = self._answer(images)
         return Answers(found.logits.float(), found.embedding.float(), [stage.float() for stage in found.stages])
@@ -81,15 +85,12 @@ class AnswersOfViews:
             return self._all(view)
         path = store.cache_folder() / "teachers" / self.key / f"view-{view}.safetensors"
         cache.use(path.parent)
-        if path.exists():
-            try:
-                tensors, _ = store.read_tensors(path)
-                return Answers(tensors["logits"], tensors["embedding"], [])
-            except (InputError, KeyError):
-                pass  # truncated or altered: computed again
+        found, processes = _read(path), self.runtime.processes
+        missing = processes.any(found is None)  # in the cache of any machine
+        if found is not None and not missing:
+            return found
         answers = self._all(view)
-        store.make_folder(path.parent)
-        store.write_tensors(path, {"logits": answers.logits, "embedding": answers.embedding}, {})
+        processes.once(lambda: _write(path, answers))
         return answers
 
     @property
@@ -103,24 +104,37 @@ class AnswersOfViews:
         return self._key
 
     def _all(self, number: int) -> Answers:
-        """The outputs for all images in a view, in one pass."""
+        """The outputs for all images in a view, in one pass. Several processes share the images."""
         view, parts = self.method.drawn_view(number, self.source, self.runtime.seed), []
         at_once = max(layout.at_once(self.source.shape, self.runtime), 64)
-        for rows in torch.arange(self.method.images).split(at_once):
+        share = Share(self.method.images, self.runtime.processes)
+        for rows in share.of(torch.arange(self.method.images)).split(at_once):
             images = view.seen(self.source.inputs, rows, self.runtime.device)
-            parts.append(self._said(layout.ordered(images, self.runtime)))
-        stages = [torch.cat([part.stages[index].cpu() for part in parts]) for index in range(len(parts[0].stages))]
-        if not self.method.uses_stages:
-            stages = []
-        logits = torch.cat([part.logits.cpu() for part in parts])
+            said = self._said(layout.ordered(images, self.runtime))
+            stages = said.stages if self.method.uses_stages else []
+            parts.append([said.logits.cpu(), said.embedding.cpu(), *(stage.cpu() for stage in stages)])
+        here = (
+            torch.cat(some).to(self.runtime.device if not share.alone else "cpu") for some in zip(*parts, strict=True)
+        )
+        logits, embedding, *maps = (one.cpu() for part in here for one in share.joined(part))
         if not logits.isfinite().all():
             row = int((~logits.isfinite().all(dim=1)).nonzero()[0])
             raise InputError(f"the teacher's logits for training image {row} are not finite.")
-        return Answers(
-            logits,
-            torch.cat([part.embedding.cpu() for part in parts]),
-            stages,
-        )
+        return Answers(logits, embedding, maps)
+
+
+def _read(path: Path) -> Answers | None:
+    """The outputs for a view in a file. None if there is no such file, or it is truncated or altered."""
+    try:
+        tensors, _ = store.read_tensors(path)
+        return Answers(tensors["logits"], tensors["embedding"], [])
+    except (InputError, KeyError):
+        return None
+
+
+def _write(path: Path, answers: Answers) -> None:
+    store.make_folder(path.parent)
+    store.write_tensors(path, {"logits": answers.logits, "embedding": answers.embedding}, {})
 
 
 def teacher_named(text: str, source: ImageSource, runtime: Runtime, protocol: str | Protocol = "ceiling") -> nn.Module:

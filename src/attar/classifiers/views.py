@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.seeds import permutation, uniform
+from attar.core.sending import sent
 from attar.images.views.crops import TRIES, boxes_from, resized_crop
 from attar.images.views.epochs import beta_from, inside, pasted_from
 
@@ -101,24 +102,26 @@ class View:
 
     def shown(self, images: Images, rows: Rows) -> Images:
         """The images of these rows before any mixing."""
-        if self.boxes is not None:
-            images = resized_crop(images, self.boxes[rows], flipped=self.mirrored[rows])
+        moves = self.down[rows], self.right[rows], self.mirrored[rows]
+        boxes = None if self.boxes is None else self.boxes[rows]
+        (down, right, mirrored), boxes = sent((moves, boxes), images.device)
+        if boxes is not None:
+            images = resized_crop(images, boxes, flipped=mirrored)
         elif self.most or self.mirrored.any():
-            images = self._moved(images, rows)
+            images = self._moved(images, down, right, mirrored)
         return images if self.turned is None else quarter_turned(images, self.turned[rows])
 
-    def _moved(self, images: Images, rows: Rows) -> Images:
+    def _moved(self, images: Images, down: Rows, right: Rows, mirrored: Bool[Tensor, " sample"]) -> Images:
         """Shift and mirror images. Pixels from outside are zero, the mean of network input.
 
         (The field's code pads pixels with black before they are normalised.)
         """
         device, (height, width) = images.device, images.shape[2:]
-        down, right, mirrored = (part[rows].to(device) for part in (self.down, self.right, self.mirrored))
         padded = F.pad(images, (self.most,) * 4).permute(0, 2, 3, 1)
         ys = down[:, None] + torch.arange(height, device=device)
-        xs = torch.arange(width, device=device).expand(len(rows), -1)
+        xs = torch.arange(width, device=device).expand(len(images), -1)
         xs = right[:, None] + torch.where(mirrored[:, None], width - 1 - xs, xs)
-        sample = torch.arange(len(rows), device=device)[:, None, None]
+        sample = torch.arange(len(images), device=device)[:, None, None]
         return padded[sample, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
 
 
@@ -158,9 +161,9 @@ class Mixing:
 
     def mixed(self, images: Images, others: Images, rows: Rows) -> Images:
         """Mix the images of these rows with the images of their partners."""
-        device = images.device
-        averaged = torch.lerp(others, images, self.weight[rows].to(images).view(-1, 1, 1, 1))
-        return torch.where(inside(self.pasted[rows].to(device), images), others, averaged)
+        weight, pasted = sent((self.weight[rows], self.pasted[rows]), images.device)
+        averaged = torch.lerp(others, images, weight.to(images).view(-1, 1, 1, 1))
+        return torch.where(inside(pasted, images), others, averaged)
 
     def labels(self, targets: Int[Tensor, " image"], rows: Rows, classes: int) -> Float[Tensor, "sample classes"]:
         """The share of each class in the labels of these rows."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from attar.classifiers.teachers import Averaged
 from attar.core.errors import InputError, reason_of, unknown
+from attar.core.precision import at_least_float32
+from attar.core.sharing import Share
 from attar.images.networks.architecture import evaluating
 from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import logits_in, outputs_of
@@ -41,6 +43,14 @@ class Answers:
     def rows(self, rows: Tensor) -> "Answers":
         """The outputs for some of the samples."""
         return Answers(self.logits[rows], self.embedding[rows], [stage[rows] for stage in self.stages])
+
+    def joined(self, share: Share, *, stages: bool) -> "Answers":
+        """The outputs for all samples of a batch that several processes share; the stages only if they are needed."""
+        if share.alone:
+            return self
+        own = [self.logits, self.embedding, *(self.stages if stages else [])]
+        logits, embedding, *maps = share.joined(*map(at_least_float32, own))
+        return Answers(logits, embedding, maps)
 
     @property
     def shapes(self) -> list[tuple[int, int, int]]:

@@ -9,7 +9,7 @@ VERBS = {
     "train": ("METHOD", "train a classifier, an encoder, or experts"),
     "calibrate": ("METHOD", "make a classifier's confidence match its accuracy"),
     "simulate": ("METHOD", "simulate a fluid, or what is seen of one"),
-    "label": ("FOLDER", "store a teacher's answers beside a condensed set"),
+    "label": ("FOLDER", "store a teacher's answers, from which students learn"),
     "import": ("FILES", "turn a released set (.pt, pictures) into an artefact"),
     "evaluate": ("FOLDERS", "measure how much artefacts keep"),
     "report": ("FOLDER", "show everything below a folder on one static page"),

@@ -8,20 +8,26 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from attar.core import sharing
 from attar.core.seeds import seeded_by
 
 
 def masked(features: Float[Tensor, "..."], p: float, samples: int) -> Float[Tensor, "samples ..."]:
     """The same features under several independent masks of dropout, drawn from PyTorch's global generator.
 
-    What is kept is divided by 1 - p, so that the mean over masks is the features.
+    What is kept is divided by 1 - p, so that the mean over masks is the features. Of a batch that several processes
+    share, each has its rows of the same masks.
 
     Args:
         features: One row for each sample.
         p: Share of the features that is dropped.
         samples: Number of masks.
     """
-    return F.dropout(features.expand(samples, *features.shape), p)
+    share = sharing.current()
+    if share is None:
+        return F.dropout(features.expand(samples, *features.shape), p)
+    whole = features.new_ones(share.rows, *features.shape[1:]).expand(samples, share.rows, *features.shape[1:])
+    return features * share.mask(whole, p, axis=1)
 
 
 def drawing(generator: torch.Generator, device: torch.device) -> AbstractContextManager[None]:

@@ -21,7 +21,7 @@ HELP = ("-h", "--help", "--help-all")
 EVERYTHING = "--help-all"
 WIDEST = 100
 """Longer lines are hard to read."""
-LABELLED = re.compile(r"(score|picture):\s")
+LABELLED = re.compile(r"(score|picture|train):\s")
 """What begins a line that is copied."""
 PAGE = 40
 """Lines of a first page."""

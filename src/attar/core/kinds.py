@@ -254,6 +254,14 @@ def kind_with(verb: str, name: str = "") -> Kind:
     return next(iter(having.values()))
 
 
+def kind_working_on(verb: str, data: str) -> Kind | None:
+    """The first kind that has a verb for data, and knows a name, file or folder of them; None if none does."""
+    for kind in kinds().values():
+        if verb in kind.tasks and not kind.task(verb).of_artefact and (data == kind.bundled or kind.recognises(data)):
+            return kind
+    return None
+
+
 def worded_with(verb: str) -> dict[str, Kind]:
     """The kinds that have a verb with a further word, by that word."""
     having = [kind for kind in kinds().values() if verb in kind.tasks]

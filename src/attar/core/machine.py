@@ -17,8 +17,12 @@ class Engine(Settings):
     """Precision of passes without a gradient. auto takes bfloat16 if the hardware multiplies it natively."""
     train_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of passes with a gradient: those that train networks or synthetic images."""
+    tf32: bool = True
+    """Whether a GPU multiplies float32 in TensorFloat-32, with ten bits of precision. False is exact, and slower."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether to use torch.compile. auto compiles long runs if a compiler is found."""
+    cuda_graphs: bool = False
+    """Whether what is compiled for a GPU is recorded as CUDA graphs: quicker steps of small networks, more memory."""
     checkpoint_seconds: Annotated[float, Range(0)] | None = None
     """Seconds between checkpoints, the most work that a killed run loses. 0 saves after every step. Default: 20, or
     longer, so that checkpoints take at most 5 % of the time."""

@@ -1,4 +1,4 @@
-"""The peak memory of a run: anonymous memory on a CPU, allocated tensors on a GPU."""
+"""The memory of a run: its peak (anonymous memory on a CPU, allocated tensors on a GPU), and what may stay on a GPU."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 
 STATUS = Path("/proc/self/status")
+KEPT_SHARE = 0.25
+"""Share of a device's memory in which data may be kept beside a run."""
 
 
 def anonymous_bytes() -> int | None:
@@ -22,6 +24,15 @@ def machine_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
+
+
+def may_stay_on(device: torch.device, size: int) -> bool:
+    """Whether data of so many bytes may be kept in a device's memory for the whole run."""
+    if device.type == "cpu":
+        return False
+    on_gpu = device.type == "cuda"
+    whole = torch.cuda.get_device_properties(device).total_memory if on_gpu else machine_bytes()
+    return whole is None or size <= KEPT_SHARE * whole
 
 
 class PeakMemory:

@@ -6,8 +6,9 @@ of processes can resume from the one checkpoint that the first process writes.
 """
 
 import atexit
+import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -43,9 +44,31 @@ class Processes:
         """Which of so many items this process works on."""
         return range(self.rank, items, self.count)
 
+    def rows(self, count: int) -> slice:
+        """Which of so many rows this process works on: neighbours, the first ones in the first process; maybe none."""
+        ends = self.ends(count)
+        return slice(ends[self.rank], ends[self.rank + 1])
+
+    def ends(self, count: int) -> list[int]:
+        """Where the rows of each process start, of so many, and where those of the last one end."""
+        return [number * count // self.count for number in range(self.count + 1)]
+
+    def divided(self, groups: int) -> tuple[int, "Processes"]:
+        """The number of the group that this process belongs to, of so many equally large ones, and its processes."""
+        return 0, self
+
     def sum_(self, tensor: Tensor) -> Tensor:
         """Add up a tensor over all processes, in place."""
         return tensor
+
+    def join(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """The rows of all processes, in the order of the processes, in every process.
+
+        Args:
+            rows: Those of this process.
+            counts: How many rows each process has.
+        """
+        return rows
 
     def any(self, here: bool) -> bool:
         """Whether it is so in any process."""
@@ -67,13 +90,31 @@ class _Several(Processes):
         self.device = torch.device("cpu") if cpu else _own_gpu()
         if not dist.is_initialized():
             _join(cpu=cpu)
-        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        self.ranks = list(range(dist.get_world_size()))
         # A group of its own: the first one's patience, ten or thirty minutes, is too short for some waits.
-        self.group = dist.new_group(timeout=PATIENCE)
+        self._join_group(dist.new_group(timeout=PATIENCE))
+
+    def _join_group(self, group: Any) -> None:
+        self.group, self.rank, self.count = group, dist.get_rank(group), len(self.ranks)
+
+    def divided(self, groups: int) -> tuple[int, Processes]:
+        number = self.rank * groups // self.count
+        if groups == 1:
+            return number, self
+        if groups == self.count:
+            return number, ALONE
+        return number, _part(self, groups)
 
     def sum_(self, tensor: Tensor) -> Tensor:
         dist.all_reduce(tensor, group=self.group)
         return tensor
+
+    def join(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        # Every process must send as much as the others: what is missing is filled up, and cut off again.
+        filled = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])]).contiguous()
+        parts = [torch.empty_like(filled) for _ in counts]
+        dist.all_gather(parts, filled, group=self.group)
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def any(self, here: bool) -> bool:
         return bool(self.sum_(torch.tensor(float(here), device=self.device)) > 0)
@@ -90,7 +131,7 @@ class _Several(Processes):
                 outcome = [action(), None]
             except InputError as error:
                 outcome = [None, error]
-        dist.broadcast_object_list(outcome, group=self.group)
+        dist.broadcast_object_list(outcome, src=self.ranks[0], group=self.group)
         if outcome[1] is not None:
             raise outcome[1]
         result: T = outcome[0]
@@ -108,6 +149,19 @@ def current(*, cpu: bool) -> Processes:
 @cache
 def _several(cpu: bool) -> _Several:
     return _Several(cpu=cpu)
+
+
+@cache
+def _part(whole: _Several, groups: int) -> _Several:
+    """The processes of this one's group, if a number of processes is divided into groups of neighbours."""
+    part = copy.copy(whole)
+    for number in range(groups):  # every process has to be there when any of the groups is made
+        ranks = [rank for rank in whole.ranks if whole.ranks.index(rank) * groups // whole.count == number]
+        group = dist.new_group(ranks, timeout=PATIENCE)
+        if whole.ranks[whole.rank] in ranks:
+            part.ranks = ranks
+            part._join_group(group)
+    return part
 
 
 def _own_gpu() -> torch.device:
@@ -147,5 +201,6 @@ def _join(*, cpu: bool) -> None:
 def _leave() -> None:
     """End the groups' threads before the interpreter ends: later, one that frees a tensor would abort the process."""
     _several.cache_clear()
+    _part.cache_clear()
     if dist.is_initialized():
         dist.destroy_process_group()

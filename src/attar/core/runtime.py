@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from attar.core import processes
 from attar.core.errors import InputError
@@ -29,6 +31,12 @@ COMPILE_WORTH_IT = 1e13
 """Multiply-adds in a run from which half a minute of compiling pays on a CPU. A count and not a clock, so that the
 choice, and with it every byte of the result, is the same each time."""
 
+
+NOT_THE_SAME = (
+    "deterministic: the same seed gives the same bytes on this kind of GPU with these versions, except where gradients "
+    "pass through turned or scaled images (grid_sample, interpolate), cumsum or adaptive pooling."
+)
+"""What PyTorch has no deterministic form of on a GPU."""
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -60,8 +68,9 @@ class Runtime:
         self._compiles = False
         if self.device.type == "cpu":
             _keep_freed_memory()
+        _check_graphs(self.engine, self.device)
         if self.device.type == "cuda":
-            torch.use_deterministic_algorithms(self.engine.deterministic, warn_only=True)
+            _set_up_gpu(self.engine, self.say)
 
     def with_seed(self, seed: int) -> "Runtime":
         """The same machine with the generators of another seed."""
@@ -71,8 +80,18 @@ class Runtime:
 
     def alone(self) -> "Runtime":
         """The same machine for work that this process does by itself, whatever the others do."""
+        return self.among(ALONE)
+
+    def among(self, processes: Processes) -> "Runtime":
+        """The same machine for work that some of the processes do together, whatever the others do."""
         other = self.with_seed(self.seed)
-        other.processes = ALONE
+        other.processes = processes
+        return other
+
+    def eager(self) -> "Runtime":
+        """The same machine, with the same generators, where nothing is compiled."""
+        other = copy.copy(self)
+        other._compiles = False
         return other
 
     def see_to_float64(self, worker: Any, what: str) -> None:
@@ -109,6 +128,10 @@ class Runtime:
         return self._compiles
 
     @property
+    def _graphs(self) -> bool:
+        return self.engine.cuda_graphs and self.device.type == "cuda"
+
+    @property
     def forward_dtype(self) -> torch.dtype:
         """The precision of passes without a gradient."""
         if self.engine.precision != "auto":
@@ -142,7 +165,7 @@ class Runtime:
         if self._compiles:
             # A table of many runs compiles the same function for each; past its limit torch quietly stops compiling.
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 512)
-            fast = torch.compile(function, dynamic=False)
+            fast = torch.compile(function, dynamic=False, mode="reduce-overhead" if self._graphs else None)
         elif self._dtype(training) == torch.float32:
             return function
 
@@ -152,7 +175,8 @@ class Runtime:
                 if fast is None:
                     return function(*args)
                 try:
-                    return fast(*args)
+                    made = fast(*args)
+                    return tree_map(_kept, made) if self._graphs else made
                 except Exception as error:  # whatever the compiler trips over, eager mode computes the same
                     if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
                         raise
@@ -176,7 +200,15 @@ class Runtime:
             "forward_precision": str(self.forward_dtype).removeprefix("torch."),
             "train_precision": self.engine.train_precision,
             "compiled": self._compiles,
+            **self._on_a_gpu(),
         }
+
+    def _on_a_gpu(self) -> dict[str, Any]:
+        """What a card says further of a GPU."""
+        if self.device.type != "cuda":
+            return {}
+        engine = self.engine
+        return {"tf32": engine.tf32, "deterministic": engine.deterministic, "cuda_graphs": self._graphs}
 
     def _can_compile(self) -> bool:
         if self.device.type == "cpu" and not any(map(shutil.which, ("g++", "c++", "clang++"))):
@@ -187,6 +219,33 @@ class Runtime:
 
 def _nothing(line: str) -> None:
     """What the other processes say."""
+
+
+def _check_graphs(engine: Engine, device: torch.device) -> None:
+    """Refuse CUDA graphs where there are none.
+
+    Raises:
+        InputError: There is no CUDA device, or nothing is compiled.
+    """
+    if engine.cuda_graphs and device.type != "cuda":
+        raise InputError(f"cuda_graphs needs a GPU of CUDA, but this run is on {device}. Do not set --cuda-graphs.")
+    if engine.cuda_graphs and engine.compile == "off":
+        raise InputError("cuda_graphs records what is compiled, but compile is off. Set --compile on.")
+
+
+def _set_up_gpu(engine: Engine, say: Callable[[str], None]) -> None:
+    """Tell PyTorch, for this process, how to compute on a GPU."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = engine.tf32
+    torch.backends.cudnn.benchmark = not engine.deterministic
+    if engine.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS adds up in any order
+        say(NOT_THE_SAME)
+    torch.use_deterministic_algorithms(engine.deterministic, warn_only=True)
+
+
+def _kept(made: Any) -> Any:
+    """What a CUDA graph has made, out of the memory that its next run writes to."""
+    return made.clone() if isinstance(made, Tensor) else made
 
 
 def _any_gpu(name: str) -> str:

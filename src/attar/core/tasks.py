@@ -51,6 +51,9 @@ class Task(Settings):
     """What settings of the verb's command mean for such a task, in a sentence each, by name."""
     positional: ClassVar[str] = ""
     """The setting that is given without a flag, if there is one."""
+    of_artefact: ClassVar[bool] = False
+    """Whether the verb works on an artefact, whose folder is given without a flag and keeps what is made, not on
+    data."""
     follows: ClassVar[str] = ""
     """The flag, without dashes, that names an artefact of an earlier run, if there is one: see `earlier`."""
     measured: ClassVar[bool] = True

@@ -9,7 +9,9 @@ import hashlib
 import json
 import math
 import time
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 from attar.core import cache, engine, store
 from attar.core.engine import Artefact, Method, Source
 from attar.core.errors import InputError
+from attar.core.processes import ALONE, Processes
 from attar.core.runtime import Runtime
 
 A = TypeVar("A", bound=Artefact)
@@ -97,18 +100,20 @@ def adamw(
     *,
     weight_decay: float,
     betas: tuple[float, float] = (0.9, 0.999),
+    axes: int = 1,
 ) -> torch.optim.AdamW:
     """AdamW whose weight decay spares biases and norms, all parameters of a single axis.
 
+    Of stacked networks these have two `axes`.
     Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019, arXiv:1711.05101.
     """
-    return torch.optim.AdamW(spared(parameters), lr, betas=betas, weight_decay=weight_decay)
+    return torch.optim.AdamW(spared(parameters, axes), lr, betas=betas, weight_decay=weight_decay)
 
 
-def spared(parameters: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+def spared(parameters: Sequence[nn.Parameter], axes: int = 1) -> list[dict[str, Any]]:
     """Two groups of parameters: matrices and kernels, and without weight decay biases and norms."""
-    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-    others = [parameter for parameter in parameters if parameter.ndim <= 1]
+    matrices = [parameter for parameter in parameters if parameter.ndim > axes]
+    others = [parameter for parameter in parameters if parameter.ndim <= axes]
     return [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
 
 
@@ -132,6 +137,12 @@ def next_rows(order: Int[Tensor, " row"], done: int, batch: int, generator: torc
     return order[number * batch :][:batch].clone()
 
 
+def rows_after(order: Int[Tensor, " row"], done: int, batch: int) -> Int[Tensor, " following"]:
+    """The rows of the step after this one; none if it begins another pass, whose order is not drawn yet."""
+    number = done % math.ceil(len(order) / batch) + 1
+    return order[number * batch :][:batch].clone()
+
+
 # ----------------------------------------------------------------------------------------- trainings beside a method
 
 
@@ -149,12 +160,19 @@ def network_folder(method: Any, source: Source, seed: int) -> Path:
 
 
 def cached(method: Method[A], source: Source, runtime: Runtime, *, title: str) -> A:
-    """What a method makes of a source with the seed of a run: from the cache, or made now and kept there."""
-    return made_in(network_folder(method, source, runtime.seed), method, source, runtime, title=title)
+    """What a method makes of a source with the seed of a run: from the cache, or made now and kept there.
+
+    Several processes that all need it make it together, if the method shares its work. A process that needs it for
+    itself has to ask with `runtime.alone()`.
+    """
+    folder, shared = network_folder(method, source, runtime.seed), getattr(method, "shares", False)
+    return made_in(folder, method, source, runtime, title=title, shared=shared)
 
 
-def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *, title: str) -> A:
-    """What a method makes beside another, in a run folder of its own: read, or made now by this process alone.
+def made_in(
+    folder: Path, method: Method[A], source: Source, runtime: Runtime, *, title: str, shared: bool = False
+) -> A:
+    """What a method makes beside another, in a run folder of its own: read, or made now.
 
     Progress is shown, a killed training goes on where it stopped, and who comes second waits for the first. What it
     cost is counted with the run that it is for.
@@ -165,6 +183,8 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
         source: What they work on.
         runtime: The machine, and the seed.
         title: What the progress line calls it.
+        shared: Whether the processes of the runtime, all of which are here, make it together. Default: each process
+            makes it, or finds it, by itself; so does each if they have no folder in common.
 
     Raises:
         InputError: The folder cannot be written to or holds something else, or the training diverged.
@@ -173,12 +193,27 @@ def made_in(folder: Path, method: Method[A], source: Source, runtime: Runtime, *
     store.make_folder(folder)
     cache.use(folder)
     settings = replace(runtime.engine, tensorboard=False, snapshots=0)
-    machine = Runtime(settings, runtime.seed, say=runtime.say).alone()
+    together = runtime.processes if shared and _is_common(folder, runtime.processes) else ALONE
+    machine = Runtime(settings, runtime.seed, say=runtime.say).among(together)
     machine.plan(engine.work_of(method, source))
     with runtime.prepared.making():
         made = engine.run(method, source, machine, out=folder, title=title, wait=True)
     runtime.prepared.count(folder)
     return made
+
+
+def _is_common(folder: Path, processes: Processes) -> bool:
+    """Whether a folder without a result is the same one for all processes, as a cache of each machine would not be."""
+    if processes.count == 1 or not processes.any(not engine.finished(folder)):
+        return False  # or it is to be read only
+    mark = folder / processes.once(lambda: f".{uuid.uuid4().hex}")
+    with suppress(OSError):
+        mark.touch() if processes.first else None
+    processes.any(False)  # once it is there
+    missing = processes.any(not mark.exists())
+    with suppress(OSError):
+        mark.unlink(missing_ok=True) if processes.first else None
+    return not missing
 
 
 # ------------------------------------------------------------------------------------------------ the gate to long work
@@ -195,7 +230,7 @@ def seconds_for(method: Method[Any], source: Source, runtime: Runtime, *, tried:
     """
     if method.total_steps <= tried + 1:
         return 0.0
-    trial = runtime.with_seed(runtime.seed)
+    trial = runtime.alone()
     state = method.build(source, trial)
     method.step(state, trial)
     start = time.perf_counter()

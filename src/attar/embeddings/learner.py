@@ -18,6 +18,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.seeds import seeded
+from attar.core.sending import sent
 from attar.core.settings import Hidden, Range, Role, Settings
 from attar.core.state import rebuilt
 from attar.core.training import set_lr
@@ -335,7 +336,7 @@ class Learner(Settings):
         plain = state.source.unit(rows, runtime.device)
         labels = state.source.train.labels
         views = [self.seen(plain, state, runtime) for _ in range(self.drawn_views)]
-        picked = None if labels is None else labels[rows].to(runtime.device)
+        picked = None if labels is None else sent(labels[rows], runtime.device)
         given = state.source.train.captions
         captions = tuple(given[row] for row in rows.tolist()) if given else ()
         return Batch(rows, views, picked, epoch, state.done / self.encoder_steps, captions)

@@ -13,9 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.memory import may_stay_on
 from attar.core.notebook import Told
 from attar.core.seeds import permutation
 from attar.core.selection import rows_by_class
+from attar.core.sending import sent
 from attar.core.stratify import apart
 from attar.images.data.pixels import InMemory, Pixels
 from attar.images.data.whiten import Transform
@@ -73,7 +75,7 @@ class Standard:
 
     def forward(self, rows: Float[Tensor, "sample feature"]) -> Float[Tensor, "sample feature"]:
         """Standardised rows."""
-        mean, std = (torch.tensor(values, device=rows.device) for values in (self.mean, self.std))
+        mean, std = sent((torch.tensor(self.mean), torch.tensor(self.std)), rows.device)
         return (rows.float() - mean) / std
 
 
@@ -199,8 +201,9 @@ class Source(Told):
     def unit(self, rows: Rows, device: torch.device | str = "cpu", part: Literal["train", "test"] = "train") -> Inputs:
         """Samples before normalisation: pixels as floats in [0, 1], or the numbers of a table."""
         samples = self._resident(part, str(device))
-        found = samples[rows.to(samples.tensor.device)] if isinstance(samples, (InMemory, Features)) else samples[rows]
-        found = found.to(device)
+        if isinstance(samples, (InMemory, Features)):
+            rows = sent(rows, samples.tensor.device)
+        found = sent(samples[rows], torch.device(device))
         return found.float() / 255 if found.dtype == torch.uint8 else found
 
     def inputs(
@@ -249,7 +252,9 @@ class Source(Told):
     def _resident(self, part: Literal["train", "test"], device: str) -> Any:
         """The samples, in the memory of the device if they are in memory."""
         samples = self.part(part).samples
-        if device == "cpu" or not isinstance(samples, (InMemory, Features)):
+        if not isinstance(samples, (InMemory, Features)):
+            return samples
+        if not may_stay_on(torch.device(device), samples.tensor.nbytes):
             return samples
         if (part, device) not in self._copies:
             self._copies[part, device] = type(samples)(samples.tensor.to(device))

@@ -16,12 +16,14 @@ from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import torch
+from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.sending import sent
 from attar.core.settings import Range, Settings
 from attar.embeddings.augmentation.affine import drawn_affine, warped
 from attar.embeddings.augmentation.blur import blurred
-from attar.embeddings.augmentation.colours import drawn_jitter, dropped, jittered, solarised
+from attar.embeddings.augmentation.colours import drawn_jitter, dropped, jittered_in, solarised, turns_of
 from attar.embeddings.augmentation.corruption import corrupted
 from attar.embeddings.augmentation.cutout import cut_out, fill_of
 from attar.embeddings.augmentation.randaugment import MOST, rand_augmented
@@ -217,8 +219,51 @@ def image_view(images: Images, how: Views, generator: torch.Generator) -> Images
     The order is: crop and flip, cutout, affine maps, RandAugment, colours, grey, blur, solarise.
     """
     assert how.affine is not None and how.magnitude is not None and how.cutout_fill is not None
+    crop, colours, device = _drawn_crop(images, how, generator), None, images.device
+    changed = bool(how.cutout or any(how.affine) or how.rand_augment)
+    if not changed:  # then all that is drawn goes to the device together
+        colours = _drawn_colours(len(images), how, generator)
+    crop, colours = sent((crop, colours), device)
+    images = _cropped(images, crop)
+    if changed:
+        images = _changed(images, how, generator)
+        colours = sent(_drawn_colours(len(images), how, generator), device)
+    assert colours is not None
+    return _coloured(images, colours)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Boxes of crops, and which images are mirrored: all of them by a mask, or without crops by their rows."""
+
+    boxes: Tensor | None
+    flipped: Tensor | None
+
+
+def _drawn_crop(images: Images, how: Views, generator: torch.Generator) -> Crop:
     count = len(images)
-    images = _cropped(images, how, generator)
+    flipped = torch.rand(count, generator=generator) < how.flip if how.flip else None
+    if not how.crop:
+        return Crop(None, None if flipped is None else flipped.nonzero().flatten())
+    assert how.smallest_crop is not None
+    boxes = draw_boxes(count, generator, smallest=how.smallest_crop, oblong=images.shape[3] / images.shape[2])
+    if how.crop < 1:
+        whole = torch.rand(count, 1, generator=generator) >= how.crop
+        boxes = torch.where(whole, torch.tensor([0.0, 0.0, 1.0, 1.0]), boxes)
+    return Crop(boxes, flipped)
+
+
+def _cropped(images: Images, crop: Crop) -> Images:
+    """Crops and mirror images, in one interpolation."""
+    if crop.boxes is not None:
+        return resized_crop(images, crop.boxes, flipped=crop.flipped)
+    return images if crop.flipped is None else only(crop.flipped, images, lambda some: some.flip(3))
+
+
+def _changed(images: Images, how: Views, generator: torch.Generator) -> Images:
+    """Cutout, affine maps and RandAugment."""
+    assert how.affine is not None and how.magnitude is not None and how.cutout_fill is not None
+    count = len(images)
     if how.cutout:
         fill = fill_of(images, how.cutout_fill, generator)
         images = cut_out(images, how.cutout, torch.rand(count, 2, generator=generator), fill)
@@ -227,39 +272,46 @@ def image_view(images: Images, how: Views, generator: torch.Generator) -> Images
         images = warped(images, *drawn_affine(count, degrees, shift, zoom, generator))
     if how.rand_augment:
         images = rand_augmented(images, how.rand_augment, how.magnitude, generator)
-    return _coloured(images, how, generator)
+    return images
 
 
-def _cropped(images: Images, how: Views, generator: torch.Generator) -> Images:
-    """Crops and mirror images, in one interpolation."""
-    count = len(images)
-    flipped = torch.rand(count, generator=generator) < how.flip if how.flip else None
-    if not how.crop:
-        return images if flipped is None else only(flipped.nonzero().flatten(), images, lambda some: some.flip(3))
-    assert how.smallest_crop is not None
-    boxes = draw_boxes(count, generator, smallest=how.smallest_crop, oblong=images.shape[3] / images.shape[2])
-    if how.crop < 1:
-        whole = torch.rand(count, 1, generator=generator) >= how.crop
-        boxes = torch.where(whole, torch.tensor([0.0, 0.0, 1.0, 1.0]), boxes)
-    return resized_crop(images, boxes, flipped=flipped)
+@dataclass(frozen=True)
+class Colours:
+    """The rows of each change of colour, and what it takes; None where there is no such change."""
+
+    jittered: tuple[Tensor, list[list[Tensor]], Tensor] | None
+    grey: Tensor | None
+    blurred: tuple[Tensor, Tensor] | None
+    solarised: tuple[Tensor, Tensor] | None
 
 
-def _coloured(images: Images, how: Views, generator: torch.Generator) -> Images:
-    count = len(images)
+def _drawn_colours(count: int, how: Views, generator: torch.Generator) -> Colours:
+    jittered = grey = blurred = solarised = None
     if how.jitter:
         assert how.colours is not None
         rows = some(how.jitter, count, generator)
         order, factors = drawn_jitter(len(rows), how.colours, generator)
-        images = only(rows, images, partial(jittered, order=order, factors=factors))
+        jittered = rows, turns_of(order), factors
     if how.grey:
-        images = only(some(how.grey, count, generator), images, dropped)
+        grey = some(how.grey, count, generator)
     if how.blur:
         assert how.sigma is not None
         rows = some(how.blur, count, generator)
-        sigma = between(how.sigma[0], how.sigma[1], len(rows), generator)
-        images = only(rows, images, partial(blurred, sigma=sigma))
+        blurred = rows, between(how.sigma[0], how.sigma[1], len(rows), generator)
     if how.solarise:
-        half = torch.full((count,), 0.5)
         rows = some(how.solarise, count, generator)
-        images = only(rows, images, partial(solarised, threshold=half[rows]))
+        solarised = rows, torch.full((len(rows),), 0.5)
+    return Colours(jittered, grey, blurred, solarised)
+
+
+def _coloured(images: Images, drawn: Colours) -> Images:
+    if drawn.jittered is not None:
+        rows, turns, factors = drawn.jittered
+        images = only(rows, images, partial(jittered_in, turns=turns, factors=factors))
+    if drawn.grey is not None:
+        images = only(drawn.grey, images, dropped)
+    if drawn.blurred is not None:
+        images = only(drawn.blurred[0], images, partial(blurred, sigma=drawn.blurred[1]))
+    if drawn.solarised is not None:
+        images = only(drawn.solarised[0], images, partial(solarised, threshold=drawn.solarised[1]))
     return images

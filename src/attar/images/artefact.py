@@ -26,6 +26,7 @@ from attar.core.cell import Cell
 from attar.core.divergence import LARGEST
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
+from attar.core.sending import sent
 from attar.images.card import card
 from attar.images.data.whiten import Transform, whitening_of
 from attar.images.labels.projector import FILES as TEACHER_FILES
@@ -154,7 +155,20 @@ class CondensedImages(core.CondensedSet):
 
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
         """The images of these rows as network input."""
-        return self.network_input[rows].to(device)
+        device = torch.device(device)
+        if device.type == "cpu":
+            return self.network_input[rows]
+        if str(device) not in self._copies:
+            self._copies[str(device)] = sent(self.network_input, device)
+        return self._copies[str(device)][sent(rows, device)]
+
+    def home(self, device: torch.device) -> torch.device:
+        """Where the images for a device are kept: in its memory."""
+        return device
+
+    @cached_property
+    def _copies(self) -> dict[str, Tensor]:
+        return {}
 
     @cached_property
     def pixels(self) -> np.ndarray:

@@ -25,7 +25,9 @@ from attar.core import store
 from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.fleet import ALONE, Crew, Task, crew
+from attar.core.memory import may_stay_on
 from attar.core.runtime import Engine, Runtime
+from attar.core.sending import sent
 from attar.core.settings import Range, Role, Settings, difference
 from attar.core.state import rebuilt
 from attar.core.training import after_cuts, cache_place, made_in, next_rows
@@ -295,8 +297,18 @@ class Pool:
         )
 
     def vector(self, expert: int, epoch: int, device: torch.device | str = "cpu") -> Vector:
-        """An expert's parameters after a number of epochs."""
-        return self.files[expert][epoch].to(device)
+        """An expert's parameters after a number of epochs. A GPU keeps those that it was given, if all would fit."""
+        device = torch.device(device)
+        if (expert, epoch, device) in self._kept:
+            return self._kept[expert, epoch, device]
+        found = sent(self.files[expert][epoch], device)
+        if may_stay_on(device, found.nbytes * sum(map(len, self.files))):
+            self._kept[expert, epoch, device] = found
+        return found
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, int, torch.device], Vector]:
+        return {}
 
 
 def flat_network(architecture: Architecture, source: ImageSource, runtime: Runtime) -> FlatNetwork:

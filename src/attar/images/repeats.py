@@ -1,7 +1,8 @@
-"""Networks trained one after another, on the same examples or each on its own examples, and their accuracy."""
+"""Networks trained one after another or several at once, on the same examples or each on its own; their accuracy."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +10,12 @@ from torch import nn
 
 from attar.core.runtime import Runtime
 from attar.core.seeds import derived_seed
+from attar.core.sending import sent
 from attar.images import layout
 from attar.images.data.pixels import Batch, Split
 from attar.images.data.whiten import Transform
 from attar.images.networks.pretrained import seeing
+from attar.images.stacked import together, trained_together
 from attar.images.targets import Examples
 from attar.images.training import TrainNetwork
 
@@ -27,7 +30,10 @@ def trainings(
     steps: int | None = None,
     watch: Callable[[int], None] = lambda taken: None,
 ) -> Iterator[nn.Module]:
-    """Networks trained one after another. The i-th network has the i-th seed, whatever the examples.
+    """Networks trained one after another, or several at once on a GPU.
+
+    The i-th network has the i-th seed, whatever the examples. The module is the same each time, so it is used before
+    the next is asked for.
 
     Args:
         method: Resolved settings.
@@ -38,10 +44,24 @@ def trainings(
         steps: Number of mini-batches after which to stop, in place of the protocol's epochs.
         watch: Called after every mini-batch with the number of mini-batches of all networks so far.
     """
-    state, taken, say = None, 0, cache(runtime.say)  # each line once, not for each network
+    taken, say = count(1), cache(runtime.say)  # each line once, not for each network
     each = examples if callable(examples) else lambda repeat: examples
-    for repeat in range(repeats) if isinstance(repeats, int) else repeats:
-        turn = runtime.with_seed(derived_seed(runtime.seed, f"repeat {repeat}"))
+    numbers = list(range(repeats) if isinstance(repeats, int) else repeats)
+    turns = {number: runtime.with_seed(derived_seed(runtime.seed, f"repeat {number}")) for number in numbers}
+
+    def seen() -> None:
+        watch(next(taken))
+
+    several = build is None and len(numbers) > 1 and on_a_gpu(runtime)
+    at_once = together(method, each(numbers[0]), runtime) if several else 1
+    if at_once > 1:
+        for first in range(0, len(numbers), at_once):
+            some = numbers[first : first + at_once]
+            theirs, machines = [each(number) for number in some], [turns[number] for number in some]
+            yield from trained_together(method, theirs, machines, steps=steps, watch=seen)
+        return
+    state = None
+    for repeat, turn in turns.items():
         if build is not None:
             its_own = each(repeat)
             state = method.build_with(seeing(build(turn.seed), its_own, say), its_own, turn)
@@ -52,9 +72,13 @@ def trainings(
             state.examples = each(repeat)
         for _ in range(method.total_steps if steps is None else steps):
             method.step(state, turn)
-            taken += 1
-            watch(taken)
+            seen()
         yield state.network.eval()
+
+
+def on_a_gpu(runtime: Runtime) -> bool:
+    """Whether networks may share a device that one of them does not fill."""
+    return runtime.device.type != "cpu"
 
 
 @torch.inference_mode()
@@ -67,11 +91,12 @@ def accuracy(
     """
     right = torch.zeros((), dtype=torch.long, device=runtime.device)
     at_once = min(layout.at_once(split.pixels.shape, runtime), 4096)
+    transform = sent(transform, runtime.device)
     for rows in torch.arange(len(split)).split(at_once):
-        pixels = split.pixels[rows].to(runtime.device)
+        pixels, labels = sent((split.pixels[rows], split.labels[rows]), runtime.device)
         images = transform.forward(centre(pixels) if centred else pixels)
         logits = network(layout.ordered(images, runtime))
-        right += (logits.argmax(dim=1) == split.labels[rows].to(runtime.device)).sum()
+        right += (logits.argmax(dim=1) == labels).sum()
     return 100 * right.item() / len(split)
 
 

@@ -10,12 +10,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from attar.core.cell import Beside, Cell
+from attar.core.dealing import deal, in_order
 from attar.core.errors import InputError
 from attar.core.evaluation import Evaluation, Row
 from attar.core.progress import Line
@@ -149,17 +151,33 @@ def train_and_test(
     """
     first = small(0) if callable(small) else small
     method, build = _method(kind, trained_at(protocol, first.lr), first)
-    mine = runtime.processes.share(repeats)
+    work = 0.0 if build else method.work(first)
+    dealt = deal(repeats, runtime.processes, work / method.total_steps, runtime.device)
+    many = sum(len(numbers) for numbers, _ in dealt)
     if build is None:
-        runtime.plan(len(mine) * method.work(first))
-    quiet, tested = not title or runtime.engine.quiet or not runtime.processes.first, []
-    with Line(title, len(mine) * method.total_steps, quiet=quiet) as line:
-        for network in trainings(method, small, runtime, repeats=mine, build=build, watch=line.at):
-            centred = protocol.tested_on == "centre"
-            tested.append(accuracy(network, source.test, first.transform, runtime, centred=centred))
-            if title:
-                runtime.say(f"{title}: network {len(tested)} of {len(mine)}, {tested[-1]:.1f} %")
-    return runtime.processes.collect(tested)
+        runtime.plan(many * work)
+    quiet, tested = not title or runtime.engine.quiet or not runtime.processes.first, dict[int, float]()
+    with Line(title, many * method.total_steps, quiet=quiet) as line:
+        for numbers, together in dealt:
+            machine, done = runtime.among(together), len(tested) * method.total_steps
+            networks = trainings(
+                method,
+                small,
+                machine,
+                repeats=numbers,
+                build=build,
+                watch=partial(_show, line, done),
+            )
+            for number, network in zip(numbers, networks, strict=True):
+                centred = protocol.tested_on == "centre"
+                tested[number] = accuracy(network, source.test, first.transform, runtime, centred=centred)
+                if title:
+                    runtime.say(f"{title}: network {len(tested)} of {many}, {tested[number]:.1f} %")
+    return in_order(tested, runtime.processes)
+
+
+def _show(line: Line, done: int, taken: int) -> None:
+    line.at(done + taken)
 
 
 def measure_beside(
@@ -295,23 +313,26 @@ def full_score(source: ImageSource, kind: Kind, repeats: int, ceiling: When, run
     repeats = min(repeats, 3)
     protocol, processes = PROTOCOLS["ceiling"], runtime.processes
     method, build = _method(kind, protocol, source)
-    mine = processes.share(repeats)
+    values: dict[int, float] = {}
     if build is not None:
         if ceiling != "run":
             runtime.say("the ceiling of your own network is not measured. Train it on all the data with --ceiling run.")
             return None
-        networks = trainings(method, source, runtime, repeats=mine, build=build)
-        return Score.of(processes.collect([accuracy(n, source.test, source.transform, runtime) for n in networks]))
+        for numbers, together in deal(repeats, processes, 0.0, runtime.device):
+            networks = trainings(method, source, runtime.among(together), repeats=numbers, build=build)
+            for number, network in zip(numbers, networks, strict=True):
+                values[number] = accuracy(network, source.test, source.transform, runtime)
+        return Score.of(in_order(values, processes))
     assert isinstance(kind, Architecture)
     seeds = [derived_seed(runtime.seed, f"full {repeat}") for repeat in range(repeats)]
     what = f"all {len(source.train):,} images"
     if ceiling == "auto" and not ceiling_starts(method, source, seeds, runtime, what=what):
         return None
-    values = []
-    for repeat in mine:
-        network = trained(source, kind, runtime.with_seed(seeds[repeat]), protocol).network
-        values.append(accuracy(network, source.test, source.transform, runtime))
-    return Score.of(processes.collect(values))
+    for numbers, together in deal(repeats, processes, method.work(source) / method.total_steps, runtime.device):
+        for number in numbers:
+            network = trained(source, kind, runtime.among(together).with_seed(seeds[number]), protocol).network
+            values[number] = accuracy(network, source.test, source.transform, runtime)
+    return Score.of(in_order(values, processes))
 
 
 def _method(

@@ -15,10 +15,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from attar.core.errors import InputError, unknown
+from attar.core.memory import may_stay_on
 from attar.core.notebook import Told
 from attar.core.provenance import asked
 from attar.core.seeds import derived_seed
 from attar.core.selection import draw_rows, rows_by_class, shuffled
+from attar.core.sending import sent
+from attar.images.data.ahead import Ahead
 from attar.images.data.form import Background, Form
 from attar.images.data.pixels import InMemory, Pixels, Split, joined, portions
 from attar.images.data.readers import read
@@ -74,7 +77,7 @@ class ImageSource(Told):
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to another process: all but copies in a GPU's memory."""
-        return {name: value for name, value in vars(self).items() if name != "_copies"}
+        return {name: value for name, value in vars(self).items() if name not in ("_copies", "_ahead")}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -139,21 +142,52 @@ class ImageSource(Told):
         return digest.hexdigest()
 
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
-        """The training images of these rows as network input, `[batch, channel, height, width]`."""
-        if self.prepared is not None:
-            return self.prepared[rows].to(device)
-        return self.transform.forward(self._resident(str(device))[rows].to(device))
+        """The training images of these rows as network input, `[batch, channel, height, width]`.
 
-    def _resident(self, device: str) -> Pixels:
-        """The training pixels, in the memory of the device if they are in memory."""
-        if device == "cpu" or not isinstance(self.train.pixels, InMemory):
-            return self.train.pixels
-        if device not in self._copies:
-            self._copies[device] = InMemory(self.train.pixels.tensor.to(device))
-        return self._copies[device]
+        Args:
+            rows: The rows, on the CPU; or on the device, if `home` says that the images are there.
+            device: The device.
+        """
+        device = torch.device(device)
+        there = self._beside(device)
+        if there is not None:
+            found = there[sent(rows, device)]
+            return found if self.prepared is not None else self.transform.forward(found)
+        if self.prepared is not None:
+            return sent(self.prepared[rows], device)
+        found = self._ahead.take(rows) if device.type == "cuda" else self.train.pixels[rows]
+        return self.transform.forward(sent(found, device))
+
+    def expect(self, rows: Int[Tensor, " batch"], device: torch.device) -> None:
+        """Tell which rows a GPU is given next, so that they are decoded meanwhile if they do not lie there.
+
+        Args:
+            rows: The rows, none at the end of a pass.
+            device: The device.
+        """
+        if device.type == "cuda" and len(rows) and self.prepared is None and self._beside(device) is None:
+            self._ahead.expect(rows)
 
     @cached_property
-    def _copies(self) -> dict[str, InMemory]:
+    def _ahead(self) -> Ahead:
+        return Ahead(self.train.pixels)
+
+    def home(self, device: torch.device) -> torch.device:
+        """Where the images for a device are kept: in its memory if they fit, else on the CPU."""
+        return torch.device("cpu") if self._beside(device) is None else device
+
+    def _beside(self, device: torch.device) -> Tensor | None:
+        """The images in the memory of a device; None if they stay where they are."""
+        if device.type == "cpu":
+            return None
+        if str(device) not in self._copies:
+            tensor = self.prepared if self.prepared is not None else getattr(self.train.pixels, "tensor", None)
+            fits = tensor is not None and may_stay_on(device, tensor.nbytes)
+            self._copies[str(device)] = tensor.to(device) if tensor is not None and fits else None
+        return self._copies[str(device)]
+
+    @cached_property
+    def _copies(self) -> dict[str, Tensor | None]:
         return {}
 
     def whitened(self, epsilon: float = 0.1, *, raw: bool = False) -> "ImageSource":

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from attar.core.errors import InputError
 from attar.core.losses import Loss, as_shown
 from attar.core.runtime import Runtime
+from attar.core.sending import sent
+from attar.core.sharing import WHOLE, Share
 from attar.images import layout
 from attar.images.networks.architecture import norms_of
 from attar.images.protocols import Protocol
-from attar.images.views.augment import CROP, augment, crop, default_strategy, draw_batch, strategy
+from attar.images.views.augment import CROP, Draw, augment, crop, default_strategy, draw_batch, strategy
 from attar.images.views.crops import crop_and_flip, cutmix, mixup, shuffle_tiles
 
 Images = Float[Tensor, "batch channel height width"]
@@ -52,8 +54,31 @@ class Examples(Interface):
         """Network input of these rows."""
 
 
-def augmented(images: Images, examples: Examples, protocol: Protocol, runtime: Runtime) -> Images:
-    """A batch with the protocol's augmentation."""
+def shown(
+    rows: Int[Tensor, " batch"], examples: Examples, protocol: Protocol, runtime: Runtime
+) -> tuple[Images, Targets]:
+    """The augmented images of these rows and their labels. What a device needs for both goes there in one copy."""
+    draw = _drawn(len(rows), examples, protocol, runtime)
+    there, labels, draw = sent((rows, examples.targets[rows], draw), runtime.device)
+    home = getattr(examples, "home", None)
+    kept = home is not None and home(runtime.device).type != "cpu"
+    images = examples.inputs(there if kept else rows, runtime.device)
+    return augmented(images, examples, protocol, runtime, draw), labels
+
+
+def _drawn(count: int, examples: Examples, protocol: Protocol, runtime: Runtime) -> Draw | None:
+    """The draw of a batch, where it is DSA's."""
+    if not protocol.augmented or protocol.augmentation != "dsa":
+        return None
+    operations = strategy(getattr(examples, "augmentation", None) or default_strategy(examples.flips))
+    draw = draw_batch(count, operations, runtime.generator("augment"))
+    return draw if protocol.largest_shift == CROP else replace(draw, shift=protocol.largest_shift)
+
+
+def augmented(
+    images: Images, examples: Examples, protocol: Protocol, runtime: Runtime, draw: Draw | None = None
+) -> Images:
+    """A batch with the protocol's augmentation; DSA's may have been drawn before."""
     if not protocol.augmented:
         return images
     if protocol.augmentation == "shift":
@@ -63,10 +88,8 @@ def augmented(images: Images, examples: Examples, protocol: Protocol, runtime: R
         images = shuffle_tiles(images, tiles, runtime.generator("augment"))
         smallest = 1 / tiles if protocol.augmentation == "tiles" else 0.08
         return crop_and_flip(images, runtime.generator("augment"), smallest=smallest, flips=examples.flips)
-    operations = strategy(getattr(examples, "augmentation", None) or default_strategy(examples.flips))
-    draw = draw_batch(len(images), operations, runtime.generator("augment"))
-    if protocol.largest_shift != CROP:
-        draw = replace(draw, shift=protocol.largest_shift)
+    draw = draw or _drawn(len(images), examples, protocol, runtime)
+    assert draw is not None
     return augment(images, draw, align_corners=protocol.align_corners)
 
 
@@ -91,8 +114,10 @@ def targeted(
     *,
     teacher: nn.Module | None = None,
     at_once: int = 0,
+    labels: Targets | None = None,
+    share: Share = WHOLE,
 ) -> tuple[Images, Targets]:
-    """The images, mixed if the protocol mixes, and the targets of the network.
+    """The images, mixed if the protocol mixes, and the targets of the network: the rows of this process.
 
     Args:
         images: Augmented images of these rows.
@@ -102,21 +127,25 @@ def targeted(
         runtime: The machine.
         teacher: A network whose logits replace the labels.
         at_once: Number of images that the teacher takes at once.
+        labels: The labels of these rows, if they are on the device already.
+        share: The rows of this process. Default: all.
     """
-    partner, share = None, 1.0
+    partner, weight = None, 1.0
     if protocol.mix != "none":
         mix = cutmix if protocol.mix == "cutmix" else mixup
-        images, partner, share = mix(images, runtime.generator("mix"))
+        images, partner, weight = mix(images, runtime.generator("mix"))
+    images = share.of(images)
     if teacher is not None:
-        with torch.no_grad():
+        with torch.no_grad(), share.within(rows_alone=protocol.teacher_statistics != "batch"):
             answers = torch.cat([teacher(part).float() for part in images.split(at_once)])
         if not protocol.label_weight:
             return images, answers
-    targets = examples.targets[rows].to(runtime.device)
+    targets = sent(examples.targets[rows], runtime.device) if labels is None else labels
     if targets.ndim == 1 and (partner is not None or teacher is not None):
         targets = F.one_hot(targets, len(examples.classes)).float()
     if partner is not None:
-        targets = share * targets + (1 - share) * targets[partner.to(runtime.device)]
+        targets = weight * targets + (1 - weight) * targets[partner.to(runtime.device)]
+    targets = share.of(targets)
     return images, targets if teacher is None else torch.stack([answers, targets], dim=1)
 
 

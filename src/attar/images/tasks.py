@@ -20,6 +20,7 @@ class Label(tasks.Task):
     """The network, by words, that is then trained as the teacher."""
 
     title = "storing labels"
+    of_artefact = True
     usual = "attar.images.labels.stored:StoreLabels"
 
     def source(self, data: Any, reading: tasks.Reading) -> Any:

@@ -6,7 +6,7 @@ killed and resumed. Its network is an artefact that is found again by the finger
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,15 +21,17 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.settings import Settings
+from attar.core.sharing import Share, check_shareable, current, treats_rows_alone
 from attar.core.state import rebuilt
-from attar.core.training import adamw, next_rows, set_lr
+from attar.core.training import adamw, next_rows, rows_after, set_lr
 from attar.images import layout
 from attar.images.classes import columns_of
 from attar.images.networks.architecture import Architecture, mixes_images, multiply_adds, redraw_
 from attar.images.networks.blocks import Network
 from attar.images.networks.outputs import choosing
 from attar.images.protocols import PROTOCOLS, Protocol
-from attar.images.targets import Examples, augmented, labels_beside, labels_loss, loss_of, targeted, teacher_of
+from attar.images.sources import ImageSource
+from attar.images.targets import Examples, labels_beside, labels_loss, loss_of, shown, targeted, teacher_of
 
 
 @dataclass
@@ -46,6 +48,10 @@ class Training:
     """The stored labels of the epoch, if there are any."""
     loss: Callable[[Tensor, Tensor], Tensor] = rebuilt(default=None)
     at_once: int = rebuilt(default=0)
+    rows_alone: bool = rebuilt(default=False)
+    """Whether no layer compares images or draws at random."""
+    joined: bool = rebuilt(default=False)
+    """Whether the loss is drawn for a batch, so that it needs all rows of processes that share one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,7 @@ class TrainNetwork(Settings):
     """Number of training images, from the data."""
 
     name = "train-network"
+    shares = True
 
     def resolve(self, source: Examples, runtime: Runtime | None = None) -> Self:
         """Fill in depth and set size from the data."""
@@ -91,6 +98,7 @@ class TrainNetwork(Settings):
     def build_with(self, network: nn.Module, source: Examples, runtime: Runtime) -> Training:
         """The training of a given network, whose parameters are kept."""
         layout.place(network, runtime).train()
+        check_shareable(network, runtime.processes)
         labels = labels_loss(source, self.protocol, runtime)
         whole = mixes_images(network) or (labels is not None and labels.pseudo)
         at_once = len(source.targets) if whole else layout.at_once(source.shape, runtime)
@@ -98,25 +106,35 @@ class TrainNetwork(Settings):
             labels_beside(source)
         return Training(
             network=network,
-            optimizer=_optimizer(network, self.protocol),
+            optimizer=optimizer_for(list(network.parameters()), self.protocol),
             order=torch.arange(self.images),
             examples=source,
             teacher=self._teacher(source, runtime),
             loss=self._loss(network, labels, runtime),
             at_once=at_once,
+            rows_alone=isinstance(network, Network) and treats_rows_alone(network),
+            joined=labels is not None and labels.pseudo,
         )
 
     def _loss(self, network: nn.Module, labels: Any, runtime: Runtime) -> Callable[[Tensor, Tensor], Tensor]:
-        """The loss of images and targets. What is drawn for a pseudo-loss is not compiled."""
+        """The loss of images and targets. What is drawn for a pseudo-loss is not compiled.
+
+        Nor is a network whose layers exchange something with other processes.
+        """
         drawn = labels is not None and labels.pseudo
+        alone = isinstance(network, Network) and treats_rows_alone(network) and not self.protocol.dropout
+        if runtime.processes.count > 1 and not alone:
+            runtime = runtime.eager()
         under = UnderMasks(network, self.protocol) if self.protocol.dropout else network
         forward = runtime.compiled(under, training=True) if drawn else under
 
         def loss(images: Tensor, targets: Tensor) -> Tensor:
+            found = forward(images).float()
+            if drawn and (share := current()):
+                found, targets = share.joined_at(found, -2), share.joined_at(targets, 0)
             if not self.protocol.dropout:
-                return loss_of(forward(images).float(), targets, self.protocol, labels)
-            branches = forward(images).float()
-            return torch.stack([loss_of(logits, targets, self.protocol, labels) for logits in branches]).mean()
+                return loss_of(found, targets, self.protocol, labels)
+            return torch.stack([loss_of(logits, targets, self.protocol, labels) for logits in found]).mean()
 
         return loss if drawn else runtime.compiled(loss, training=True)
 
@@ -139,40 +157,54 @@ class TrainNetwork(Settings):
         """
         epoch, batch = divmod(state.done, self.batches)
         if batch == 0:
-            self._begin_epoch(epoch, state)
+            self.begin_epoch(epoch, state.optimizer)
         rows = next_rows(state.order, state.done, self.protocol.batch, runtime.generator("shuffle"))
         if batch and len(rows) == 1 and mixes_images(state.network):
             state.done += 1
             return {}
+        share = Share(len(rows), runtime.processes, piece=state.at_once)
         if self.protocol.target == "stored":
-            images, targets = self._from_stored(epoch, rows, state, runtime)
+            images, targets = self._from_stored(epoch, share.of(rows), state, runtime)
         else:
             examples = state.examples
-            images = augmented(examples.inputs(rows, runtime.device), examples, self.protocol, runtime)
+            images, labels = shown(rows, examples, self.protocol, runtime)
+            if isinstance(examples, ImageSource):
+                examples.expect(rows_after(state.order, state.done, self.protocol.batch), runtime.device)
             at_once = len(rows) if self.protocol.teacher_statistics == "batch" else state.at_once
             images, targets = targeted(
-                images, rows, examples, self.protocol, runtime, teacher=state.teacher, at_once=at_once
+                images,
+                rows,
+                examples,
+                self.protocol,
+                runtime,
+                teacher=state.teacher,
+                at_once=at_once,
+                labels=labels,
+                share=share,
             )
         images = layout.ordered(images, runtime)
         state.optimizer.zero_grad(set_to_none=True)
         total = images.new_zeros(())
         draws = drawing(runtime.generator("dropout"), runtime.device) if self.protocol.dropout else nullcontext()
-        with draws:
-            for part, wanted in zip(images.split(state.at_once), targets.split(state.at_once), strict=True):
-                loss = state.loss(part, wanted) / len(rows)
+        at_once = state.at_once if share.alone or not self.protocol.dropout else len(rows)
+        with draws, share.within(rows_alone=state.rows_alone):
+            for part, wanted in zip(images.split(at_once), targets.split(at_once), strict=True):
+                loss = share.counted(state.loss(part, wanted) / len(rows), joined=state.joined)
                 loss.backward()
                 total += loss.detach()
+        share.add_gradients(state.network.parameters(), total, joined=state.joined)
         state.optimizer.step()
         state.done += 1
         return {"loss": total}
 
-    def _begin_epoch(self, epoch: int, state: Training) -> None:
-        set_lr(state.optimizer, self.protocol.lr_at(epoch))
+    def begin_epoch(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Set the step size and the momentum of an epoch."""
+        set_lr(optimizer, self.protocol.lr_at(epoch))
         if self.protocol.schedule == "cut" and epoch == self.protocol.cut_epoch:
-            state.optimizer.state.clear()
+            optimizer.state.clear()
         if self.protocol.cut_momentum is not None and self.protocol.optimizer == "sgd":
             late = epoch >= self.protocol.cut_epoch
-            for group in state.optimizer.param_groups:
+            for group in optimizer.param_groups:
                 group["momentum"] = self.protocol.cut_momentum if late else self.protocol.momentum
 
     def _from_stored(self, epoch: int, rows: Tensor, state: Training, runtime: Runtime) -> tuple[Tensor, Tensor]:
@@ -217,12 +249,19 @@ class UnderMasks(nn.Module):
         return logits
 
 
-def _optimizer(network: nn.Module, protocol: Protocol) -> torch.optim.Optimizer:
+def optimizer_for(
+    parameters: Sequence[nn.Parameter], protocol: Protocol, *, stacked: bool = False
+) -> torch.optim.Optimizer:
+    """The optimiser of a protocol.
+
+    Args:
+        parameters: Those of a network.
+        protocol: The protocol.
+        stacked: Whether each holds those of several networks, along its first axis.
+    """
     if protocol.optimizer == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-        )
-    return adamw(list(network.parameters()), protocol.lr, weight_decay=protocol.weight_decay)
+        return torch.optim.SGD(parameters, protocol.lr, momentum=protocol.momentum, weight_decay=protocol.weight_decay)
+    return adamw(parameters, protocol.lr, weight_decay=protocol.weight_decay, axes=2 if stacked else 1)
 
 
 @dataclass

@@ -26,6 +26,8 @@ from attar.language.vocabulary import size_of, width
 
 SCHEMA = 1
 KIND = "language"
+MODEL, ANSWERS = "model", "answers"
+"""What a folder of this kind may hold."""
 DRAFT = ".draft-"
 READ = (
     "*.bpe",
@@ -65,7 +67,7 @@ class Origin(core.Origin):
             method,
             runtime,
             parameters=parameter_count(student),
-            teacher_parameters=None if pair.teacher is None else parameter_count(pair.teacher),
+            teacher_parameters=pair.teacher_parameters,
             max_length=method.max_length,
             content=pair.data.fingerprint,
         )
@@ -231,8 +233,26 @@ print(student.answer("..."))
         return "\n".join(lines)
 
 
+def check_model(folder: Path, facts: Any = None) -> None:
+    """Check that a folder does not hold stored answers, where a model is asked for.
+
+    Args:
+        folder: The folder, which need not be there.
+        facts: What its `artefact.json` says. Default: it is read, if there is one.
+
+    Raises:
+        InputError: It does.
+    """
+    path = folder / core.ARTEFACT
+    facts = store.read_json(path) if facts is None and path.is_file() else facts
+    if isinstance(facts, dict) and facts.get(core.FORM) == ANSWERS:
+        raise InputError(f"{folder} holds a teacher's stored answers, no model. Give them as --stored-answers.")
+
+
 def _facts(folder: Path) -> dict[str, Any]:
-    return core.read_facts(folder, KIND, SCHEMA, "distilled language model")
+    facts = core.read_facts(folder, KIND, SCHEMA, "distilled language model")
+    check_model(folder, facts)
+    return facts
 
 
 def _check_nothing_added(folder: Path, names: Sequence[str]) -> None:

@@ -21,18 +21,21 @@ from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, named, unknown
+from attar.core.masters import DTYPES, Masters, in_precision
 from attar.core.presets import table_of
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.settings import Hidden, Range, Settings
 from attar.core.training import half_cosine, in_float32, linear_rise, set_lr
 from attar.language.alignment import Alignment, check_alignment
+from attar.language.answered import fill
 from attar.language.artefact import DistilledLanguageModel, Origin
 from attar.language.clipping import Clipping
 from attar.language.correction import Correction
 from attar.language.crossing import Crossing
 from attar.language.divergences import Objective
 from attar.language.generation import Sampling
+from attar.language.memory import Memory, recompute_activations
 from attar.language.models import (
     Lora,
     causal_model,
@@ -43,9 +46,12 @@ from attar.language.models import (
     without_padding,
 )
 from attar.language.objective import Loss, Spans, check_clipping, seeded_globally
+from attar.language.offloaded import placed
+from attar.language.packing import check_packs
 from attar.language.pair import LanguagePair
 from attar.language.policy import Policy, Rollouts
 from attar.language.presets import BASELINES
+from attar.language.recalled import Recall, check_recall
 from attar.language.schedules import Answers, Schedule, Scheduled
 from attar.language.steps import Distilling, descend, end_epoch, finished, validation_loss
 from attar.language.tokens import Tokeniser
@@ -104,8 +110,12 @@ class DistillLanguage(Settings):
     """How a teacher of another tokenizer is compared (`align_by`, ...)."""
     policy: Policy = field(default_factory=Policy)
     """MiniLLM's policy gradient, used with divergence policy."""
+    recall: Recall = field(default_factory=Recall)
+    """The use of a teacher's stored answers, with --stored-answers (`rest`)."""
     lora: Lora = field(default_factory=Lora)
     """Low-rank adapters that are trained in place of the whole student (`lora_rank`, ...)."""
+    memory: Memory = field(default_factory=Memory)
+    """Precision and memory of a large student, and rows of several examples (`student_precision`, `packing`, ...)."""
     select: Literal["last", "loss", "rouge"] = "last"
     """Epoch whose student is kept: the last, or the best by validation cross-entropy or by ROUGE-L of the student's
     answers."""
@@ -212,6 +222,13 @@ class DistillLanguage(Settings):
         compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
         return compares or self.spans.span_weight > 0 or self.schedule.answers_by == "teacher"
 
+    def _lacks_teacher(self, pair: LanguagePair) -> bool:
+        """Whether a teacher is needed that is not there. A server's answers need none."""
+        if pair.teacher is not None or not self.needs_teacher:
+            return False
+        compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
+        return pair.server is None or compares or self.spans.span_weight > 0
+
     @property
     def _answers(self) -> bool:
         """Whether a model answers prompts in training."""
@@ -228,9 +245,12 @@ class DistillLanguage(Settings):
             InputError: A teacher is needed but missing, lengths are too large for the models, or no token can be
                 learned.
         """
-        if self.needs_teacher and pair.teacher is None:
+        if pair.stored is None and self._lacks_teacher(pair):
             raise InputError(f"--divergence {self.objective.divergence} needs a teacher. Give one (--teacher).")
-        longest = self.max_length or min(512, pair.longest)
+        if pair.stored is not None:
+            check_recall(self, pair)
+        usual = pair.stored.origin.max_length if pair.stored else min(512, pair.longest)
+        longest = self.max_length or usual
         if longest > pair.longest:
             raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
         prompt = self.max_prompt or max(1, longest // 2)
@@ -244,6 +264,9 @@ class DistillLanguage(Settings):
             self, max_length=longest, max_prompt=prompt, lr=self.lr if self.lr is not None else 2e-3 if fresh else 5e-4
         )
         by = given.tokeniser(pair)
+        if pair.stored is not None:
+            pair.stored.check_lengths(given)
+            pair.stored.check_rows(pair.tokens("train", by), pair.name)
         validates = self.select != "last" or self.schedule.answers_by == "adaptive"
         for part in ("validation", "test") if validates else ("test",):  # a row that cannot be used is refused now
             pair.tokens(part, by)
@@ -286,18 +309,18 @@ class DistillLanguage(Settings):
         device = runtime.device
         student = with_lora(self._student(pair, runtime.generator("network")), self.lora, runtime.generator("adapters"))
         student = student.to(device).train()
-        teacher = None if pair.teacher is None else pair.teacher.to(device)
+        teacher = None if pair.teacher is None else placed(pair.teacher, device)
         answers = pair.answers > 0 or self._answers
         for who, model in (("teacher", teacher), ("student", student)):
             if model is not None:
                 check_runs(model, who, pair.teacher_words if who == "teacher" else pair.words, answers=answers)
+                if self.memory.packing:
+                    check_packs(model, who, pair.words)
         loss = Loss(self.objective, self.clipping, self.spans, pair.words)
         with seeded_globally(runtime.generator("clipping"), device):
             network = loss.network_for()
         network = None if network is None else network.to(device)
-        learned = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
-        if not learned:
-            raise InputError("every parameter of the student is frozen. Set requires_grad for those to be trained.")
+        learned, masters = self._learned(student)
         assert self.max_length is not None
         groups: list[dict[str, Any]] = [{"params": list(learned.values())}]
         if network is not None:
@@ -305,14 +328,18 @@ class DistillLanguage(Settings):
         by = self.tokeniser(pair)
         voice = pair.voice(student, self.sampling)
         policy = self.objective.divergence == "policy"
+        schedule = Scheduled.start(self.schedule, self.rows, self.max_length)
+        if pair.server is not None:
+            assert schedule.store is not None
+            fill(schedule.store, pair, by, self.sampling, runtime)
         crosses = self.alignment.aligns and teacher is not None
         crossing = Crossing.of(pair, by, self.alignment) if crosses else None
         context = runtime.autocast
         return Distilling(
-            learned=learned,  # type: ignore[arg-type]
+            learned=learned,
             network=network if network is not None else nn.Module(),
             optimizer=torch.optim.AdamW(groups, self._rates()[0], weight_decay=self.weight_decay),
-            schedule=Scheduled.start(self.schedule, self.rows, self.max_length),
+            schedule=schedule,
             rollouts=Rollouts.empty(self.policy, self.max_length) if policy else None,
             best={} if self.select == "last" else {name: value.detach().clone() for name, value in learned.items()},
             student=student,
@@ -325,13 +352,36 @@ class DistillLanguage(Settings):
                 voice, teacher, by, self.schedule, self.correction, self.sampling, context, crossing=crossing
             ),
             crossing=crossing,
+            rest=self.recall.rest,
+            memory=self.memory,
+            masters=masters,
         )
+
+    def _learned(self, student: nn.Module) -> tuple[dict[str, Tensor], Masters | None]:
+        """What the optimiser changes: parameters of the student, or the master copies of those in bfloat16.
+
+        Raises:
+            InputError: Nothing is to be trained, or the student's family cannot compute its activations again.
+        """
+        if self.memory.gradient_checkpointing:
+            recompute_activations(student)
+        trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
+        if not trained:
+            raise InputError("every parameter of the student is frozen. Set requires_grad for those to be trained.")
+        if self.memory.student_precision == "float32":
+            return dict(trained), None
+        dtype = DTYPES[self.memory.student_precision]
+        masters = Masters(trained, dtype)
+        in_precision(student, dtype)  # what is not trained has no master
+        return masters.values, masters
 
     def step(self, state: Distilling, runtime: Runtime) -> Metrics:
         """Run one batch."""
         epoch, number = divmod(state.done, self.batches)
         if state.done == 0 and self.schedule.answers_by == "adaptive":
             state.schedule.validated(validation_loss(self, state, runtime), self.schedule)
+        if state.masters is not None and state.order is None:  # the first step since the network was built
+            state.masters.write()
         if number == 0 or state.order is None:
             state.order = permutation(runtime.seed, f"epoch {epoch}", self.rows)
         rows = state.order[number * self.batch :][: self.batch].tolist()
@@ -343,6 +393,8 @@ class DistillLanguage(Settings):
         if self.clip_norm:
             nn.utils.clip_grad_norm_(list(state.learned.values()), self.clip_norm)
         state.optimizer.step()
+        if state.masters is not None:
+            state.masters.write()
         state.done += 1
         if number + 1 == self.batches or state.done == self.total_steps:
             end_epoch(self, state, runtime)

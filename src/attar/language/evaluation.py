@@ -25,6 +25,7 @@ from attar.core.score import Score
 from attar.language.correction import Contexts
 from attar.language.generation import Voice, answering, generate
 from attar.language.losses import Places, compared, log_probabilities
+from attar.language.models import device_of
 from attar.language.rouge import Stem, rouge_l
 from attar.language.tokens import Batch, Tokens
 
@@ -93,7 +94,7 @@ def cross_entropy(
         InputError: The model's logits are not numbers.
     """
     total, count = 0.0, 0
-    device = next(model.parameters()).device
+    device = device_of(model)
     with answering(model):
         for start in range(0, len(rows), TOGETHER):
             batch = tokens.batch(rows[start : start + TOGETHER]).to(device)
@@ -220,7 +221,7 @@ def measured(
 
 
 def _said(voice: Voice, prompts: list[list[int]], limits: list[int], seed: int, context: Contexts) -> list[list[int]]:
-    device: Any = next(voice.model.parameters()).device
+    device: Any = device_of(voice.model)
     generator = torch.Generator(device).manual_seed(seed)
     said: list[list[int]] = []
     for start in range(0, len(prompts), TOGETHER):

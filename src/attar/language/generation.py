@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from attar.core.errors import InputError
 from attar.core.settings import Range, Settings
-from attar.language.models import longest_input
+from attar.language.models import device_of, longest_input
 from attar.language.stops import EndWords
 
 Probabilities = Float[Tensor, "sequence word"]
@@ -123,7 +123,7 @@ class Reader:
     """
 
     def __init__(self, model: nn.Module, prompts: Sequence[Sequence[int]]) -> None:
-        device = next(model.parameters()).device
+        device = device_of(model)
         widest = max(map(len, prompts))
         ids = torch.zeros(len(prompts), widest, dtype=torch.long)
         self.mask: Bool[Tensor, "sequence token"] = torch.zeros(len(prompts), widest, dtype=torch.bool)

@@ -21,6 +21,7 @@ from torch import Tensor
 from attar.core.errors import InputError
 from attar.language.clipping import Clipping, QuantileNetwork, bound_slopes, clipped, features
 from attar.language.divergences import Objective, Tokens, Words, forward_kl
+from attar.language.recalled import Recalled
 
 Logits = Float[Tensor, "sequence token word"]
 TeacherLogits = Float[Tensor, "teacher_sequence teacher_token teacher_word"]
@@ -106,7 +107,7 @@ class Sums:
 
 def chunked_loss(
     student: Logits,
-    teacher: TeacherLogits | None,
+    teacher: TeacherLogits | Recalled | None,
     places: Places,
     terms: Terms,
     *,
@@ -119,7 +120,7 @@ def chunked_loss(
 
     Args:
         student: Logits, in float64, float32, bfloat16 or float16; the gradient has their type, sums are float32.
-        teacher: TeacherLogits, nothing of which is differentiated.
+        teacher: TeacherLogits, nothing of which is differentiated; or what a store recalls of them.
         places: Which of them count.
         terms: Weights and settings.
         bounds: Quantiles of each place, for a learned mask.
@@ -130,11 +131,14 @@ def chunked_loss(
     Raises:
         InputError: Logits that are not numbers, widths or shapes that do not fit, a label outside the vocabulary.
     """
-    known = min(student.shape[-1], teacher.shape[-1] if teacher is not None else student.shape[-1])
+    given = None if isinstance(teacher, Recalled) else teacher
+    known = min(student.shape[-1], given.shape[-1] if given is not None else student.shape[-1])
     words, columns = words or known, columns or student.shape[-1]
-    masked = _check(student, teacher, places, terms, words, known, columns)
+    if isinstance(teacher, Recalled) and len(teacher) != len(places):
+        raise InputError(f"stored answers are for {len(teacher)} tokens, but {len(places)} count.")
+    masked = _check(student, given, places, terms, words, known, columns, recalls=given is not teacher)
     flat = student.reshape(-1, student.shape[-1])
-    other = None if teacher is None else teacher.detach().reshape(-1, teacher.shape[-1])
+    other = teacher if given is None else given.detach().reshape(-1, given.shape[-1])
     size = chunk or tokens_at_once(student.device, words)
     loss, sums = _ChunkedLoss.apply(flat, bounds, other, places, terms, _Widths(words, columns, masked), size)
     return loss, Sums(*sums.unbind())
@@ -158,10 +162,18 @@ class _Widths:
 
 
 def _check(
-    student: Tensor, teacher: Tensor | None, places: Places, terms: Terms, words: int, known: int, columns: int
+    student: Tensor,
+    teacher: Tensor | None,
+    places: Places,
+    terms: Terms,
+    words: int,
+    known: int,
+    columns: int,
+    *,
+    recalls: bool,
 ) -> bool:
     """Check that logits, labels and the vocabulary fit; return whether the teacher rules out tokens."""
-    if terms.compares and teacher is None:
+    if terms.compares and teacher is None and not recalls:
         raise InputError(
             "a divergence from the teacher needs the teacher's logits. Give them, or set divergence='none'."
         )
@@ -190,7 +202,7 @@ class _ChunkedLoss(torch.autograd.Function):
         ctx: Any,
         student: Tensor,
         bounds: Tensor | None,
-        teacher: Tensor | None,
+        teacher: Tensor | Recalled | None,
         places: Places,
         terms: Terms,
         widths: _Widths,
@@ -234,7 +246,7 @@ class _Chunk:
         start: int,
         stop: int,
         student: Tensor,
-        teacher: Tensor | None,
+        teacher: Tensor | Recalled | None,
         places: Places,
         terms: Terms,
         widths: _Widths,
@@ -257,12 +269,15 @@ class _Chunk:
         self.log_q, self.q, self.slope = self.log_said, self.said, self.by_labels
         if not compares or teacher is None:
             return
-        if self.shared:
-            self.log_p = _log_probabilities(teacher, self.rows, widths.words, exact)
-        else:
-            self.log_p, self.log_q = _both(teacher, student, self.rows, widths, exact, temperature)
+        if not self.shared:
+            given = student if isinstance(teacher, Recalled) else teacher
+            self.log_p, self.log_q = _both(given, student, self.rows, widths, exact, temperature)
             self.q = self.log_q.exp()
             self.slope = torch.zeros_like(self.q)
+        if isinstance(teacher, Recalled):
+            self.log_p = teacher.log_p(self.log_q, slice(start, start + len(self.rows)), temperature)
+        elif self.shared:
+            self.log_p = _log_probabilities(teacher, self.rows, widths.words, exact)
         finite[1] &= ~self.log_p[:, 0].isnan().any()
         self.p = self.log_p.exp()
 

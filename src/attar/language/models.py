@@ -20,6 +20,7 @@ from attar.core.extras import install
 from attar.core.foreign import NO_CODE, check_no_code
 from attar.core.seeds import seeded
 from attar.core.settings import Range, Settings, words
+from attar.language.placement import Teacher
 from attar.language.vocabulary import size_of, width
 
 END = "<|endoftext|>"
@@ -106,26 +107,26 @@ def fresh_model(name: str, tokenizer: Any, positions: int, generator: torch.Gene
     return made
 
 
-def causal_model(name: str | Path, *, to_train: bool = False) -> nn.Module:
+def causal_model(name: str | Path, *, to_train: bool = False, place: Teacher | None = None) -> nn.Module:
     """A trained causal model from a folder or the hub, only from safetensors.
 
     Args:
         name: The folder, or user/name.
         to_train: Whether to load the parameters as float32, in any precision of the file.
+        place: Where the parameters lie and in which precision. Default: in memory, as in the file.
 
     Raises:
-        InputError: There is no such model, it is not causal, or it exists only as a pickle.
+        InputError: There is no such model, it is not causal, it exists only as a pickle, or it has no room.
     """
     transformers = _library()
     folder = Path(name)
     if folder.is_dir():
         _refuse_pickles(folder)
+    given = {"dtype": torch.float32 if to_train else "auto", **(place.arguments() if place else {})}
     model: nn.Module = _fetched(
         str(name),
         "causal language model",
-        lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            str(name), use_safetensors=True, dtype=torch.float32 if to_train else "auto", **NO_CODE
-        ),
+        lambda: transformers.AutoModelForCausalLM.from_pretrained(str(name), use_safetensors=True, **given, **NO_CODE),
     )
     return model
 
@@ -245,7 +246,7 @@ def check_runs(model: nn.Module, who: str, words: int, *, answers: bool = False)
     Raises:
         InputError: It does not.
     """
-    training, device = model.training, next(model.parameters()).device
+    training, device = model.training, device_of(model)
     ids = torch.arange(min(2, words), device=device).unsqueeze(0)
     given = {"attention_mask": torch.ones_like(ids)}
     model.eval()
@@ -259,8 +260,9 @@ def check_runs(model: nn.Module, who: str, words: int, *, answers: bool = False)
                 "transformers, which returns an output with logits."
             )
         other = model(input_ids=ids[:, :1].expand_as(ids), **given, use_cache=False).logits
-        near = 1e-2 if logits.element_size() < 4 else 1e-4
-        if not torch.allclose(other[:, 0], logits[:, 0], rtol=near, atol=1e-5, equal_nan=True):
+        half = logits.element_size() < 4
+        near, least = (1e-2, 1e-2 * float(logits.abs().max())) if half else (1e-4, 1e-5)
+        if not torch.allclose(other[:, 0], logits[:, 0], rtol=near, atol=least, equal_nan=True):
             raise InputError(f"the {who} is not causal: it sees the tokens that it has to foretell. Give another one.")
         if answers:
             before = model(input_ids=ids, **given, use_cache=True)
@@ -274,6 +276,15 @@ def check_runs(model: nn.Module, who: str, words: int, *, answers: bool = False)
         ) from None
     finally:
         model.train(training)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's first parameter, where it takes its tokens; where it is offloaded, that of its passes."""
+    device = next(model.parameters()).device
+    if device.type != "meta":
+        return device
+    hook = getattr(model, "_hf_hook", None)  # accelerate's
+    return torch.device(getattr(hook, "execution_device", None) or "cpu")
 
 
 def longest_input(*models: nn.Module | None) -> int:

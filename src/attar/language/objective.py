@@ -22,6 +22,7 @@ from attar.language.chunkers import Chunker, chunker_named
 from attar.language.clipping import Clipping, QuantileNetwork
 from attar.language.divergences import Objective
 from attar.language.losses import Labels, Logits, Places, TeacherLogits, Terms, chunked_loss, learned_bounds
+from attar.language.recalled import Recalled
 
 Scalar = Float[Tensor, ""]
 
@@ -107,7 +108,7 @@ class Loss:
     def __call__(
         self,
         student: Logits,
-        teacher: TeacherLogits | None,
+        teacher: TeacherLogits | Recalled | None,
         places: Places,
         counts: Counts,
         parts: Parts,
@@ -117,14 +118,14 @@ class Loss:
 
         Args:
             student: Logits.
-            teacher: Logits; None if only labels count.
+            teacher: Logits, or what a store recalls of them; None if only labels count.
             places: The positions that count.
             counts: The counts over which the means of the step are taken.
             parts: The parts that this pass computes.
             aligned: The spans that are compared, if the teacher's logits are for tokens of its own.
         """
         if aligned is not None:
-            assert teacher is not None
+            assert isinstance(teacher, Tensor)
             return self._apart(student, teacher, places, counts, parts, aligned)
         compares = parts.teacher and self.needs_teacher
         divergence = compares and self.objective.divergence != "none" and self.objective.teacher_weight > 0
@@ -140,7 +141,7 @@ class Loss:
         )
         bounds = None
         if divergence and self.network is not None and len(places):
-            assert teacher is not None
+            assert isinstance(teacher, Tensor)
             bounds = learned_bounds(
                 student.detach(), teacher, places, self.network, self.clipping, self.words, objective.temperature
             )

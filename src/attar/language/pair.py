@@ -6,12 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from attar.core import store
 from attar.core.errors import InputError
-from attar.language.artefact import DistilledLanguageModel
+from attar.language.answers import StoredAnswers
+from attar.language.artefact import DistilledLanguageModel, check_model, parameter_count
 from attar.language.generation import Sampling, Voice
 from attar.language.models import (
     byte_tokenizer,
@@ -22,6 +22,9 @@ from attar.language.models import (
     tokenizer_beside,
     tokenizer_of,
 )
+from attar.language.offloaded import Stored
+from attar.language.placement import Teacher
+from attar.language.server import Server
 from attar.language.sources import TextSource
 from attar.language.stops import EndWords, ended_by_words, stops_of
 from attar.language.tokens import Tokeniser, Tokens
@@ -53,20 +56,24 @@ class LanguagePair:
     """The teacher's tokenizer, if it is another one and the teacher reads its own tokens."""
     answers: int = 0
     """Number of test prompts that both answer at the end."""
+    stored: StoredAnswers | None = None
+    """A teacher's stored answers to the training references."""
+    server: Server | None = None
+    """A server that answers the training prompts."""
     _read: dict[Any, Tokens] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the data, the tokenizer, the teacher's parameters, and a given student's initial parameters."""
-        tensors: dict[str, torch.Tensor] = {}
-        for name, model in (("teacher", self.teacher), ("student", self.student)):
-            if model is not None:
-                tensors |= {f"{name}/{key}": value for key, value in model.state_dict().items()}
-        sources = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
-        facts = {**sources, "tokens": self.tokenizer.get_vocab()}
+        tensors = Stored({"teacher": self.teacher, "student": self.student})
+        sources: dict[str, Any] = {"data": self.data.fingerprint, "corpus": self.corpus and self.corpus.fingerprint}
+        if self.stored is not None:
+            sources["stored"] = self.stored.fingerprint
+        if self.server is not None:
+            sources["server"] = self.server.answerer
         if self.foreign is not None:
-            facts["teacher's tokens"] = self.foreign.get_vocab()
-        return store.digest_of(tensors, facts)
+            sources["teacher's tokens"] = self.foreign.get_vocab()
+        return store.digest_of(tensors, {**sources, "tokens": self.tokenizer.get_vocab()})
 
     @property
     def name(self) -> str:
@@ -80,7 +87,8 @@ class LanguagePair:
         Raises:
             InputError: A model has fewer logits.
         """
-        return shared_words(self.tokenizer, self.others, teacher=self._alike, student=self.student)
+        found = shared_words(self.tokenizer, self.others, teacher=self._alike, student=self.student)
+        return found if self.stored is None else self.stored.shared(found)
 
     @property
     def theirs(self) -> Any:
@@ -105,11 +113,19 @@ class LanguagePair:
         """The teacher alone, with its own tokenizer."""
         return LanguagePair(self.data, self.theirs, student=self.teacher, answers=self.answers)
 
+    @property
+    def teacher_parameters(self) -> int | None:
+        """Number of parameters of the teacher; of the one whose answers are stored, if there are any."""
+        if self.stored is not None:
+            return self.stored.origin.teacher_parameters
+        return None if self.teacher is None else parameter_count(self.teacher)
+
     @cached_property
     def stops(self) -> tuple[int, ...]:
         """The tokens that end an answer of either model."""
         found = stops_of(self._alike, self.tokenizer, self.student)
-        return tuple(token for token in found if token < self.words)
+        more = self.stored.origin.stops if self.stored else ()
+        return tuple(token for token in sorted({*found, *more}) if token < self.words)
 
     def voice(self, model: nn.Module, sampling: Sampling) -> Voice:
         """A model that answers with the vocabulary and the ends of both."""
@@ -124,12 +140,19 @@ class LanguagePair:
         """The largest number of tokens that teacher and student can read; the student, if the teacher's are others."""
         return longest_input(self._alike, self.student)
 
-    def tokens(self, part: str, by: Tokeniser) -> Tokens:
-        """A part of the data as tokens, read once. `corpus` is the further text."""
+    def tokens(self, part: str, by: Tokeniser, *, on_disk: bool = False) -> Tokens:
+        """A part of the data as tokens, read once. `corpus` is the further text.
+
+        Args:
+            part: train, validation, test or corpus.
+            by: The conversion.
+            on_disk: Whether they lie in a file, not in memory, if they are read now.
+        """
         key = (part, by.max_length, by.max_prompt, by.context, by.chunker, by.span_length)
         if key not in self._read:
             further = self.corpus if part == "corpus" else None
-            self._read[key] = by.read(further, "train") if further is not None else by.read(self.data, part)
+            of, name = (further, "train") if further is not None else (self.data, part)
+            self._read[key] = by.read(of, name, on_disk=on_disk)
         return self._read[key]
 
     def __str__(self) -> str:
@@ -138,10 +161,11 @@ class LanguagePair:
 
 def paired(
     data: TextSource,
-    teacher: Model,
+    teacher: Model | Teacher,
     student: Model,
     tokenizer: Any = None,
     corpus: TextSource | None = None,
+    stored: StoredAnswers | None = None,
     *,
     apart: bool | None = None,
 ) -> LanguagePair:
@@ -149,11 +173,12 @@ def paired(
 
     Args:
         data: Text.
-        teacher: A model, the folder of one, or a name on the hub; None for none.
+        teacher: A model, the folder of one, or a name on the hub, or either with its place; None for none.
         student: A model in the same forms; for a fresh one None, or a description such as gpt2:layers=1,width=64.
         tokenizer: A tokenizer of transformers, its folder, or its name on the hub, if no model has one. If there is
             none at all, a byte-level one is learned from the data.
         corpus: Further text.
+        stored: A teacher's stored answers. Without a teacher the tokenizer is theirs.
         apart: Whether their vocabularies may differ, and the teacher reads its own tokens. None: they may not, and no
             setting would change that.
 
@@ -161,13 +186,20 @@ def paired(
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
             replaced the student's forward.
     """
+    place = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
+    if place.asks and place.model is None:
+        raise InputError("a place or a precision is given for the teacher, but no teacher. Give one (--teacher).")
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
         student = None
-    one, other = opened(teacher, "teacher"), opened(student, "student", to_train=True)
+    one, other = opened(place.model, "teacher", place=place), opened(student, "student", to_train=True)
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
+    if stored is not None:
+        for known in (theirs, mine):
+            stored.check_tokenizer(known)
+        theirs = theirs if one[0] is not None else stored.tokenizer
     check_same(mine, tokenizer)
     if apart and one[0] is not None and _differ(theirs, mine):
         return _apart(LanguagePair(data, mine, one[0], other[0], corpus, foreign=theirs))
@@ -177,7 +209,7 @@ def paired(
         if one[0] is not None or other[0] is not None:
             raise InputError("the model has no tokenizer, so its tokens are not known. Give one (tokenizer=).")
         found = byte_tokenizer(data.texts(), VOCABULARY)
-    pair = LanguagePair(data, found, one[0], other[0], corpus, others)
+    pair = LanguagePair(data, found, one[0], other[0], corpus, others, stored=stored)
     assert pair.words
     return pair
 
@@ -219,19 +251,24 @@ def _chosen(teacher: Any, student: Any) -> tuple[Any, Any]:
     return student, teacher
 
 
-def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module | None, Any]:
+def opened(
+    model: Model, who: str, *, to_train: bool = False, place: Teacher | None = None
+) -> tuple[nn.Module | None, Any]:
     """A model by itself or by name, and its tokenizer where that is known.
 
     Args:
         model: A model, the folder of one, or a name on the hub; None for none.
         who: What it is, for messages.
         to_train: Whether it is trained; from a folder it is then read as float32.
+        place: Where it lies, and in which precision; for a folder or a name.
 
     Raises:
         InputError: There is no such model, or it is none that can be used.
     """
     if model is None:
         return None, None
+    if place is not None and place.asks and not isinstance(model, (str, Path)):
+        raise InputError(f"the {who} is in memory already, so it is not placed anew. Give its folder, or no placement.")
     if isinstance(model, DistilledLanguageModel):
         return model.model, model.tokenizer
     if isinstance(model, nn.Module):
@@ -246,4 +283,5 @@ def opened(model: Model, who: str, *, to_train: bool = False) -> tuple[nn.Module
             f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "
             f"distill language --divergence none --student {model}."
         )
-    return causal_model(model, to_train=to_train), tokenizer_of(model)
+    check_model(Path(model))
+    return causal_model(model, to_train=to_train, place=place), tokenizer_of(model)

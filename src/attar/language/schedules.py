@@ -229,11 +229,11 @@ class Answers:
     def _by_teacher(
         self, reference: Batch, rows: Sequence[int], memory: Scheduled, generator: torch.Generator
     ) -> Batch:
-        assert self.teacher is not None
         store = memory.store
         assert store is not None
         new = [number for number, row in enumerate(rows) if store.lengths[row] == 0]
         if new:
+            assert self.teacher is not None
             prompts = [reference.prompt_ids[number] for number in new]
             limits = self.limits(prompts)
             with self.context():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from attar.core import tasks
+from attar.core.errors import InputError
 from attar.core.settings import Range, Words
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Scoring(tasks.Scoring):
 
     def measure(self, artefacts: Sequence[Any], source: Any, runtime: Any) -> "Evaluation":
         """Cross-entropy on the test part, read with ROUGE-L, length, repetition and the excess error."""
+        from attar.language.artefact import DistilledLanguageModel
         from attar.language.score import measure
 
+        if not all(isinstance(one, DistilledLanguageModel) for one in artefacts):
+            raise InputError("stored answers are no model, and are not measured. To see them: attar report FOLDER")
         return measure(artefacts, source, self, runtime)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from attar.core.errors import InputError
 from attar.core.jsonfiles import parsed
 from attar.core.notebook import Told
 from attar.core.provenance import asked
+from attar.language.lines import LARGE, Lines, on_disk, without_empty_others
 from attar.language.phrases import drawn
 
 Form = Literal["pair", "chat", "text"]
@@ -136,7 +137,7 @@ def _folder(path: Path) -> dict[str, Any]:
     return {part: rows for part, rows in parts.items() if rows}
 
 
-def _file(path: Path) -> list[Any]:
+def _file(path: Path) -> Sequence[Any]:
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path} is not a text file. Give a {', '.join(SUFFIXES)} file.")
     if path.suffix == ".parquet":
@@ -146,6 +147,8 @@ def _file(path: Path) -> list[Any]:
             return list(parquet.read_table(path).to_pylist())
         except (ArrowException, OSError, ValueError):
             raise InputError(f"{path} is damaged: it is not parquet.") from None
+    if path.suffix == ".jsonl" and path.stat().st_size > LARGE:
+        return Lines(path, _value)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -208,25 +211,38 @@ def _form(rows: Any, name: str) -> Form:
     )
 
 
-def _standard(rows: Any, form: Form, name: str) -> list[dict[str, Any]]:
-    found = []
+def _standard(rows: Any, form: Form, name: str) -> Any:
+    """Rows in their standard form: a list, or a `datasets.Dataset` of a large file.
+
+    Raises:
+        InputError: A row has another form than the first, or an empty prompt or response.
+    """
+    standard = _standardised(rows, form, name)
+    found = on_disk(standard, form) if isinstance(rows, Lines) else list(standard)
+    _check_full(found, form, name)
+    return found
+
+
+def _standardised(rows: Any, form: Form, name: str) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(rows, start=1):
         try:
-            found.append(_one(row, form))
+            yield _one(row, form)
         except _NoTextError as error:
             raise InputError(
                 f"row {number} of {name} does not have the form of the first row, {form}: {error}."
             ) from None
         except (KeyError, TypeError, IndexError, AttributeError):
             raise InputError(f"row {number} of {name} does not have the form of the first row, {form}.") from None
+
+
+def _check_full(found: Any, form: Form, name: str) -> None:
     if form == "text":
-        return found
+        return
     for what, empty in (("nothing before the response", _without_prompt), ("an empty response", _without_response)):
         bad = [empty(row) for row in found]
         if any(bad):
             has = "have" if sum(bad) > 1 else "has"
             raise InputError(f"{rows_named(bad)} of {name} {has} {what}. Remove such rows, or give plain text.")
-    return found
 
 
 class _NoTextError(TypeError):
@@ -282,9 +298,7 @@ def _answer_of(row: Any) -> Any:
     return next((column for column in ANSWERS if column in row), None)
 
 
-def _cut_single_text(
-    rows: dict[str, list[dict[str, Any]]], validation: int | None, test: int | None
-) -> dict[str, list[dict[str, Any]]]:
+def _cut_single_text(rows: dict[str, Any], validation: int | None, test: int | None) -> dict[str, Any]:
     """Cut a single long text into three parts by its characters: the beginning, the middle, the end."""
     if set(rows) != {"train"} or len(rows["train"]) != 1:
         return rows
@@ -294,15 +308,22 @@ def _cut_single_text(
     return {part: [{"text": found}] for part, found in parts.items() if found}
 
 
-def _taken(rows: list[Any], count: int, *, first: bool, name: str, part: str) -> tuple[list[Any], list[Any]]:
+def _taken(rows: Any, count: int, *, first: bool, name: str, part: str) -> tuple[Any, Any]:
     if not 0 < count < len(rows):
         raise InputError(f"{part} takes {count} of the {len(rows)} rows of {name}. Leave some rows for training.")
-    return (rows[count:], rows[:count]) if first else (rows[: len(rows) - count], rows[len(rows) - count :])
+    cut = count if first else len(rows) - count
+    if hasattr(rows, "select"):
+        one, other = rows.select(range(cut)), rows.select(range(cut, len(rows)))
+    else:
+        one, other = rows[:cut], rows[cut:]
+    return (other, one) if first else (one, other)
 
 
-def _dataset(rows: list[dict[str, Any]]) -> Any:
+def _dataset(rows: Any) -> Any:
     import datasets
 
+    if hasattr(rows, "select"):
+        return without_empty_others(rows)
     if any("others" in row for row in rows):
         rows = [{"others": [], **row} for row in rows]
     return datasets.Dataset.from_list(rows)

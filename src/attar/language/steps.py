@@ -10,18 +10,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attar.core.masters import DTYPES, Masters, in_precision
 from attar.core.processes import Processes
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
 from attar.core.state import rebuilt
+from attar.core.training import in_float32
 from attar.language.crossing import Crossing
 from attar.language.evaluation import cross_entropy, measured
 from attar.language.generation import answering
 from attar.language.losses import Places, Terms, chunked_loss, log_probabilities
+from attar.language.memory import Memory, keep_activations
 from attar.language.models import merged
 from attar.language.objective import Counts, Loss, Parts
+from attar.language.packing import Packed, packed
 from attar.language.pair import LanguagePair
 from attar.language.policy import Norm, Rollouts, collect, push
+from attar.language.recalled import Recalled, Rest
 from attar.language.schedules import Answers, Scheduled
 from attar.language.stops import write_stops
 from attar.language.tokens import Batch, Tokens
@@ -37,7 +42,7 @@ class Distilling:
     """A student in training, with the modules and the state beside it."""
 
     learned: dict[str, Tensor]
-    """The student's parameters that are trained."""
+    """The student's parameters that are trained, or their float32 master copies."""
     network: nn.Module
     """The clipping network, which is dropped at the end."""
     optimizer: torch.optim.Optimizer
@@ -58,7 +63,12 @@ class Distilling:
     answers: Answers = rebuilt(default=None)
     crossing: Crossing | None = rebuilt(default=None)
     """The way to the teacher's tokens, if it reads its own."""
+    rest: Rest = rebuilt(default="lump")
+    """The use of the mass that stored answers do not name."""
     order: Tensor | None = rebuilt(default=None)
+    memory: Memory = rebuilt(default=Memory())
+    masters: Masters | None = rebuilt(default=None)
+    """The master copies, if the student's parameters are in bfloat16."""
 
 
 def descend(method: Method, rows: list[int], state: Distilling, runtime: Runtime) -> Shown:
@@ -99,10 +109,13 @@ def add_gradient(batch: Batch, parts: Parts, micro: int | None, state: Distillin
     The passes are shared among processes.
     """
     processes = runtime.processes
-    micros = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
+    micros: list[Batch | Packed] = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
+    if state.memory.packing:
+        micros = [packed(one, state.tokens.by.max_length) for one in micros if isinstance(one, Batch)]
     places = [Places.of(one.labels, one.spans) for one in micros]
     compares = parts.teacher and state.loss.needs_teacher
-    beside = [state.crossing.beside(one) for one in micros] if compares and state.crossing is not None else []
+    crossing = state.crossing if compares else None
+    beside = [] if crossing is None else [crossing.beside(one) for one in micros if isinstance(one, Batch)]
     counts = Counts.of(places, [one.aligned for one in beside])
     found: list[Shown] = []
     for number in processes.share(len(micros)):
@@ -204,35 +217,41 @@ def _validation_rouge(method: Method, state: Distilling, runtime: Runtime) -> fl
 
 
 def finished(state: Distilling) -> nn.Module:
-    """A copy of the student with the chosen parameters and merged adapters."""
+    """A copy of the student with the chosen parameters and merged adapters, in the precision in which it is saved."""
     student = copy.deepcopy(state.student)
-    if state.best_score is not None:
-        parameters = dict(student.named_parameters())
-        with torch.no_grad():
-            for name, value in state.best.items():
-                parameters[name].copy_(value)
+    if state.memory.gradient_checkpointing:
+        keep_activations(student)
+    if state.masters is not None:
+        in_float32(student)
+    chosen = state.learned if state.best_score is None else state.best
+    parameters = dict(student.named_parameters())
+    with torch.no_grad():
+        for name, value in chosen.items():
+            parameters[name].copy_(value)
     made = merged(student).cpu().eval()
+    if state.memory.saved_precision != "float32":
+        in_precision(made, DTYPES[state.memory.saved_precision])
     write_stops(made, state.pair.tokenizer, state.pair.stops, state.pair.words)
     return made
 
 
 def _logits(
-    batch: Batch, state: Distilling, runtime: Runtime, *, teacher: bool, theirs: Batch | None = None
-) -> tuple[Tensor, Tensor | None]:
-    given = _given(batch, runtime)
+    batch: Batch | Packed, state: Distilling, runtime: Runtime, *, teacher: bool, theirs: Batch | None = None
+) -> tuple[Tensor, Tensor | Recalled | None]:
+    stored = state.pair.stored if teacher else None
+    recalled = stored.recall(batch, state.rest) if stored is not None and isinstance(batch, Batch) else None
+    given = {**batch.to(runtime.device).inputs, "use_cache": False}
     with runtime.autocast(training=True):
         mine = state.student(**given).logits
     if not teacher:
         return mine, None
+    if recalled is not None:
+        return mine, recalled.to(runtime.device)
     assert state.teacher is not None
-    given = given if theirs is None else _given(theirs, runtime)
+    if theirs is not None:
+        given = {**theirs.to(runtime.device).inputs, "use_cache": False}
     with torch.no_grad(), answering(state.teacher), runtime.autocast():
         return mine, state.teacher(**given).logits
-
-
-def _given(batch: Batch, runtime: Runtime) -> dict[str, Any]:
-    batch = batch.to(runtime.device)
-    return {"input_ids": batch.ids, "attention_mask": batch.mask.long(), "use_cache": False}
 
 
 def _cut(batch: Batch, size: int) -> Iterator[Batch]:

@@ -1,7 +1,7 @@
 """Text as tokens: prompts and responses cut to length, in batches that are masked by length, not by a padding token."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attar.core.errors import InputError, reason_of
 from attar.language.chunkers import NONE, Chunker, token_spans
+from attar.language.lines import passing_file
 from attar.language.losses import UNCOUNTED
 from attar.language.sources import TextSource, rows_named
 from attar.language.stops import Closing, closing_of
@@ -44,6 +45,11 @@ class Batch:
         """The tokens of the responses; `UNCOUNTED` elsewhere."""
         inside = torch.arange(self.ids.shape[1], device=self.ids.device) >= self.prompts.unsqueeze(1)
         return self.ids.masked_fill(~(self.mask & inside), UNCOUNTED)
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """What a model is given."""
+        return {"input_ids": self.ids, "attention_mask": self.mask.long()}
 
     @property
     def prompt_ids(self) -> list[list[int]]:
@@ -118,8 +124,13 @@ class Tokeniser:
         """How the chat template closes a response; None without a template."""
         return closing_of(self.tokenizer)
 
-    def read(self, source: TextSource, part: str) -> "Tokens":
+    def read(self, source: TextSource, part: str, *, on_disk: bool = False) -> "Tokens":
         """A part of the data as tokens, through `datasets`.
+
+        Args:
+            source: Text.
+            part: train, validation or test.
+            on_disk: Whether the tokens lie in a file that goes with the process, not in memory.
 
         Raises:
             InputError: It has no token to learn from, a prompt or a response of a row has none, the chat template
@@ -132,13 +143,14 @@ class Tokeniser:
 
         numbers = datasets.Sequence(datasets.Value("int64"))
         columns = {"prompt": numbers, "response": numbers, "spans": numbers, "others": datasets.Sequence(numbers)}
-        with _without_bars():
+        with _without_bars(), passing_file() if on_disk else nullcontext() as file:
             found = rows.map(
                 partial(code, where=where),
                 batched=True,
                 with_indices=True,
                 remove_columns=rows.column_names,
-                keep_in_memory=True,
+                keep_in_memory=not on_disk,
+                cache_file_name=file,
                 load_from_cache_file=False,
                 features=datasets.Features(columns),
                 new_fingerprint=f"{source.fingerprint}{part}",

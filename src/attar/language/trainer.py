@@ -7,6 +7,7 @@ to a checkpoint: its threshold, its buffer and its generators.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.state import pack, unpack
+from attar.language.answers import StoredAnswers, opened_answers
 from attar.language.distillation import DistillLanguage
 from attar.language.generation import Voice
 from attar.language.losses import UNCOUNTED, Places
 from attar.language.models import check_runs, longest_input
 from attar.language.objective import Counts, Loss, Parts
 from attar.language.pair import Model, opened
+from attar.language.recalled import Recalled, check_recall
 from attar.language.schedules import Answers, Scheduled
 from attar.language.stops import ended_by_words, stops_of, write_stops
 from attar.language.tokens import Batch, Tokeniser
@@ -47,7 +50,9 @@ class DistillationMixin:
     Args:
         args: Positional arguments of the trainer.
         teacher: A causal model of transformers or a distilled one, its folder, or its name on the hub. It has the
-            student's vocabulary, and is moved to the trainer's device.
+            student's vocabulary, and is moved to the trainer's device. None with stored answers, unless the student
+            answers.
+        stored_answers: A teacher's answers to the same rows (`attar.language.label`), or their folder.
         distillation: Settings. Its objective, clipping, spans, schedule, correction and sampling are used; the rest
             (epochs, step size, adapters) is the trainer's. Default: forward divergence together with the labels.
         kwargs: Keyword arguments of the trainer. `processing_class`, the tokenizer, is needed for spans and for the
@@ -56,13 +61,21 @@ class DistillationMixin:
     Raises:
         InputError: There is no such teacher, or it cannot run; the vocabularies differ; a needed tokenizer is missing;
             a policy gradient, a learned mask on several processes, or another loss of the trainer is asked for; or the
-            student has to answer packed rows. In training: the student has to answer packed rows that the trainer's
-            settings do not mention, or rows beyond `max_length`.
+            student has to answer packed rows, or is sharded and has to answer. In training: the student has to answer
+            packed rows that the trainer's settings do not mention, or rows beyond `max_length`.
     """
 
-    def __init__(self, *args: Any, teacher: Model, distillation: DistillLanguage | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        teacher: Model = None,
+        distillation: DistillLanguage | None = None,
+        stored_answers: StoredAnswers | str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
         known, beside = opened(teacher, "teacher")  # before the trainer, which reads its data first
-        if known is None:
+        self.stored = opened_answers(stored_answers)
+        if known is None and self.stored is None:
             raise InputError("the mixin needs a teacher. Give a causal model, its folder, or its name on the hub.")
         super().__init__(*args, **kwargs)
         trainer: Any = self
@@ -70,13 +83,19 @@ class DistillationMixin:
         self.distillation = method
         tokenizer = getattr(trainer, "processing_class", None)
         student = trainer.accelerator.unwrap_model(trainer.model)
-        words = _words(tokenizer, beside, known, student)
-        self.teacher = known.to(trainer.args.device).eval().requires_grad_(False)
+        if self.stored is not None:
+            self.stored.check_tokenizer(tokenizer)
+            check_recall(method, SimpleNamespace(stored=self.stored, teacher=known))
+            beside = self.stored.tokenizer if known is None else beside
+        words = _words(tokenizer, beside, known, student, self.stored)
+        self.teacher = None if known is None else known.to(trainer.args.device).eval().requires_grad_(False)
         self._check(tokenizer, trainer.accelerator.num_processes)
-        check_runs(self.teacher, "teacher", words, answers=self._own)
+        if self.teacher is not None:
+            check_runs(self.teacher, "teacher", words, answers=self._own)
         self.tokens_known = 0 if tokenizer is None else size_of(tokenizer)
         if tokenizer is not None:
-            self.stops = tuple(stop for stop in stops_of(self.teacher, tokenizer, student) if stop < words)
+            stops = {*stops_of(self.teacher, tokenizer, student), *(self.stored.origin.stops if self.stored else ())}
+            self.stops = tuple(stop for stop in sorted(stops) if stop < words)
             self.ended = ended_by_words(tokenizer)
             write_stops(student, tokenizer, self.stops, words)
         loss = Loss(method.objective, method.clipping, method.spans, words)
@@ -115,6 +134,11 @@ class DistillationMixin:
             raise InputError("a learned mask works in one process only. Use teacher_clip='top-p' on several.")
         if own and (getattr(trainer.args, "packing", False) or getattr(trainer.args, "padding_free", False)):
             raise self._packed_rows()
+        if own and _sharded(trainer):
+            raise InputError(
+                f"with answers_by {method.schedule.answers_by} the student answers prompts, which a sharded student "
+                "(FSDP, DeepSpeed ZeRO-3) cannot. Set answers_by='off-policy'."
+            )
         other = getattr(trainer.args, "loss_type", "nll") != "nll" or trainer.args.label_smoothing_factor > 0
         if other or getattr(trainer, "compute_loss_func", None) is not None:
             raise InputError(
@@ -169,8 +193,8 @@ class DistillationMixin:
         drawn = self._drawn(model, inputs)
         outputs = None
         if drawn is None:
-            places = Places.of(labels, self._spans(inputs))
-            loss, outputs = self._loss(model, _without_labels(inputs), places, share, Parts())
+            places, said = Places.of(labels, self._spans(inputs)), self._recalled(inputs)
+            loss, outputs = self._loss(model, _without_labels(inputs), places, share, Parts(), said)
         else:
             batch = drawn.to(labels.device)
             given = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
@@ -184,14 +208,20 @@ class DistillationMixin:
         return (loss, outputs) if return_outputs else loss
 
     def _loss(
-        self, model: nn.Module, given: dict[str, Any], places: Places, share: float, parts: Parts
+        self,
+        model: nn.Module,
+        given: dict[str, Any],
+        places: Places,
+        share: float,
+        parts: Parts,
+        said: Tensor | Recalled | None = None,
     ) -> tuple[Tensor, Any]:
         """The mean loss over these tokens, which are a share of all tokens whose gradients are summed."""
         trainer: Any = self
         given = {**given, "use_cache": False}
         outputs = model(**given)
-        said = None
-        if parts.teacher and self.loss.needs_teacher:
+        if said is None and parts.teacher and self.loss.needs_teacher:
+            assert self.teacher is not None
             with torch.no_grad(), trainer.accelerator.autocast():
                 said = self.teacher(**self._known(given)).logits
         if share == 0:  # a batch without a label among others that have some
@@ -203,8 +233,30 @@ class DistillationMixin:
                 self.seen.setdefault(name, []).append(float(value) / share)
         return loss, outputs
 
+    def _recalled(self, inputs: Mapping[str, Any]) -> Recalled | None:
+        """What is stored of a batch; None without a store, or where the teacher itself has to be asked."""
+        if self.stored is None:
+            return None
+        ids, labels = inputs["input_ids"].cpu(), inputs["labels"].cpu()
+        mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).cpu().bool()
+        prompts, responses, whole = [], [], not _packed(inputs)
+        for row, label, inside in zip(ids, labels, mask, strict=True):
+            tokens, counted = row[inside].tolist(), (label[inside] != UNCOUNTED).tolist()
+            start = counted.index(True) if True in counted else len(counted)
+            whole = whole and all(counted[start:])
+            prompts.append(tokens[:start])
+            responses.append(tokens[start:])
+        found = self.stored.recall(Batch.of(prompts, responses), self.distillation.recall.rest) if whole else None
+        if found is None and self.teacher is None:
+            raise InputError(
+                "a row of the trainer is not in the stored answers: it has other tokens, or other labels are learned. "
+                "Learn the responses only, cut to the same length, and do not pack rows; or give the teacher as well."
+            )
+        return None if found is None else found.to(inputs["labels"].device)
+
     def _known(self, given: dict[str, Any]) -> dict[str, Any]:
         """A batch whose padding the teacher knows; the student's padding token may be one that was added."""
+        assert self.teacher is not None
         ids, mask, most = given["input_ids"], given.get("attention_mask"), width(self.teacher)
         if self.by.tokenizer is None or self.tokens_known <= most:
             return given
@@ -328,10 +380,21 @@ class DistillationMixin:
         return {"scheduled": self.scheduled, "coin": self.coin.get_state(), "draws": self.draws.get_state()}
 
 
-def _words(tokenizer: Any, beside: Any, teacher: nn.Module, student: nn.Module) -> int:
+def _sharded(trainer: Any) -> bool:
+    """Whether each process has a part of the student's parameters only."""
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    return bool(getattr(trainer, "is_fsdp_enabled", False)) or getattr(plugin, "zero_stage", 0) == 3
+
+
+def _words(
+    tokenizer: Any, beside: Any, teacher: nn.Module | None, student: nn.Module, stored: StoredAnswers | None = None
+) -> int:
     """The size of the vocabulary: the tokenizer's, as far as the teacher's has the same, or that of both models."""
     if tokenizer is not None:
-        return shared_words(tokenizer, beside, teacher=teacher, student=student)
+        found = shared_words(tokenizer, beside, teacher=teacher, student=student)
+        return found if stored is None else stored.shared(found)
+    if teacher is None or stored is not None:
+        raise InputError("stored answers need the tokenizer of the rows. Give the trainer processing_class=.")
     one, other = width(teacher), width(student)
     if one != other:
         raise InputError(

@@ -11,6 +11,7 @@ from torch import nn
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
+from attar.language.answers import StoredAnswers
 from attar.language.artefact import DistilledLanguageModel
 from attar.language.crossing import their_tokeniser
 from attar.language.distillation import DistillLanguage
@@ -18,10 +19,14 @@ from attar.language.evaluation import AT, Measures, measured
 from attar.language.generation import Sampling
 from attar.language.kind import KIND
 from attar.language.models import check_runs
+from attar.language.offloaded import placed
 from attar.language.pair import LanguagePair, Model, paired
+from attar.language.placement import Teacher
 from attar.language.rouge import Stem
+from attar.language.server import Server
 from attar.language.sources import load
-from attar.language.tasks import Distill
+from attar.language.storing import StoreAnswers
+from attar.language.tasks import Distill, Label
 from attar.language.tokens import Tokeniser
 
 Say = Callable[[str], None]
@@ -31,7 +36,7 @@ def distill(
     data: Any = "phrases",
     method: DistillLanguage | None = None,
     *,
-    teacher: Model = None,
+    teacher: Model | Teacher = None,
     student: Model = None,
     tokenizer: Any = None,
     corpus: Any = None,
@@ -40,13 +45,16 @@ def distill(
     engine: Engine | None = None,
     say: Say | None = None,
     answers: int = 32,
+    stored_answers: StoredAnswers | str | Path | None = None,
+    server: Server | None = None,
 ) -> DistilledLanguageModel:
     """Distil a causal language model into a smaller one, and measure both on the test part, once, at the end.
 
     Args:
         data: A source, or anything that `attar.language.load` takes.
         method: Settings. Default: `DistillLanguage()`.
-        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub.
+        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub;
+            or `Teacher(model=..., device_map="auto")` with the place of a large one.
         student: A model in the same forms, in place of the method's student. It is not changed.
         tokenizer: A tokenizer of transformers, its folder or its name on the hub, if no model has one.
         corpus: Further text in the same formats as the data. Its cross-entropy is added, so that the student forgets
@@ -57,16 +65,64 @@ def distill(
         say: Called with each line of progress. Default: silent.
         answers: Number of test prompts that both answer for ROUGE-L, length, repetition and the excess error; 0 for
             none.
+        stored_answers: A teacher's answers to the training references (see `label`), or their folder. No teacher is
+            needed then; one that is given as well is asked about the student's own answers only.
+        server: A server that answers the training prompts in the teacher's place, for answers_by="teacher".
 
     Raises:
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
-    task = Distill(teacher=teacher, module=student, tokenizer=tokenizer, corpus=corpus, answers=answers)
+    task = Distill(
+        teacher=teacher if isinstance(teacher, Teacher) else Teacher(model=teacher),
+        module=student,
+        tokenizer=tokenizer,
+        corpus=corpus,
+        answers=answers,
+        stored_answers=stored_answers,
+        server=server or Server(),
+    )
     runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
     made: DistilledLanguageModel = task.run(
         method, load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
     )
+    return made
+
+
+def label(
+    data: Any = "phrases",
+    method: StoreAnswers | None = None,
+    *,
+    teacher: Model | Teacher,
+    out: str | Path,
+    tokenizer: Any = None,
+    seed: int = 0,
+    engine: Engine | None = None,
+    say: Say | None = None,
+    answers: int = 32,
+) -> StoredAnswers:
+    """Store a teacher's distribution of every token of the training references, so that students train without it.
+
+    Args:
+        data: A source, or anything that `attar.language.load` takes.
+        method: Settings. Default: `StoreAnswers()`.
+        teacher: A causal model of transformers, a distilled one, the folder of either, or a name on the hub; or any of
+            these with its place and precision.
+        out: Folder for the answers. An unfinished run in it is resumed, a finished one is read.
+        tokenizer: A tokenizer of transformers, its folder or its name on the hub, if the model has none.
+        seed: Seed that is stored with the answers.
+        engine: How to use the machine.
+        say: Called with each line of progress. Default: silent.
+        answers: Number of test prompts that the teacher answers, for the scores beside a student's; 0 for none.
+
+    Raises:
+        InputError: Teacher, data and settings do not fit one another, or the teacher rules out tokens.
+        Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
+    """
+    given = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
+    task = Label(teacher=given, tokenizer=tokenizer, answers=answers)
+    runtime = Runtime(engine, seed, say=say)
+    made: StoredAnswers = task.run(method or StoreAnswers(), load(data), runtime, kind=KIND, out=Path(out).expanduser())
     return made
 
 
@@ -171,7 +227,7 @@ def scores_of(
     common = ("test", None, answers, (10,), method.sampling, None, AT, runtime)
     mine = _measured(model, pair.teacher if pair.foreign is None else None, pair, by, *common)
     if pair.teacher is None:
-        return {"student": mine.to_json()}
+        return _beside_stored(mine, pair, method, answers)
     alike = pair.foreign is None
     teachers = _measured(pair.teacher, None, pair, by, *common) if alike else _apart(pair, by, common)
     found = {"student": mine.to_json(), "teacher": teachers.to_json()}
@@ -190,6 +246,30 @@ def _apart(pair: LanguagePair, by: Tokeniser, common: tuple[Any, ...]) -> Measur
     return replace(found, cross_entropy=Score(found.cross_entropy.value * share, "nats", "lower"))
 
 
+def teacher_scores(pair: LanguagePair, method: StoreAnswers, runtime: Runtime, answers: int) -> dict[str, Any]:
+    """Measures of the teacher on the test part, and how many prompts it answered for them."""
+    by = method.tokeniser(pair)
+    found = _measured(pair.teacher, None, pair, by, "test", None, answers, (10,), None, None, AT, runtime)
+    return {**found.to_json(), "answers": answers}
+
+
+def _beside_stored(mine: Measures, pair: LanguagePair, method: DistillLanguage, answers: int) -> dict[str, Any]:
+    """Measures of a student, beside those of the teacher whose answers are stored, where they are of the same rows.
+
+    The excess error needs the teacher itself. What is measured of its answers counts if they were as many, and sampled
+    in the same way.
+    """
+    found = {"student": mine.to_json()}
+    stored = pair.stored
+    if stored is None or stored.origin.content != pair.data.fingerprint or not stored.scores:
+        return found
+    teachers = {name: value for name, value in stored.scores.items() if name != "answers"}
+    if stored.scores.get("answers") != answers or method.sampling != Sampling():
+        teachers = {name: teachers[name] for name in ("cross_entropy", "perplexity") if name in teachers}
+    kept = 100 * teachers.get("perplexity", math.nan) / mine.perplexity
+    return {**found, "teacher": teachers, **({"kept": kept} if math.isfinite(kept) else {})}
+
+
 def _measured(
     model: nn.Module | None,
     teacher: nn.Module | None,
@@ -206,8 +286,8 @@ def _measured(
 ) -> Measures:
     assert model is not None
     tokens = pair.tokens(part, by)
-    here = model.to(runtime.device)
-    teacher = None if teacher is None else teacher.to(runtime.device).eval()
+    here = placed(model, runtime.device)
+    teacher = None if teacher is None else placed(teacher, runtime.device).eval()
     voice = pair.voice(here, sampling or Sampling())
     count = len(tokens) if rows is None else min(rows, len(tokens))
     return measured(

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from attar.embeddings.augmentation.shared import Images, PerImage, grouped, per_image
+from attar.core.sending import sent
+from attar.embeddings.augmentation.shared import Images, PerImage, Rows, grouped, per_image
 
 Grey = Float[Tensor, "batch 1 height width"]
 LUMA = (0.299, 0.587, 0.114)
@@ -81,10 +82,19 @@ def jittered(images: Images, order: Int[Tensor, "batch 4"], factors: Float[Tenso
         order: The numbers of the changes, in this order, in the order in which they are made.
         factors: What each change takes: three factors, and a turn of the hue.
     """
-    factors = factors.to(images.device)
-    for kind in order.T:
+    return jittered_in(images, *sent((turns_of(order), factors), images.device))
+
+
+def turns_of(order: Int[Tensor, "batch 4"]) -> list[list[Rows]]:
+    """The rows that each change takes, for the first, second, third and fourth change of an image."""
+    return [grouped(kind, len(CHANGES)) for kind in order.T]
+
+
+def jittered_in(images: Images, turns: list[list[Rows]], factors: Float[Tensor, "4 batch"]) -> Images:
+    """As `jittered`, with the orders as `turns_of` gives them, on the device of the images."""
+    for turn in turns:
         found = torch.empty_like(images)
-        for number, rows in enumerate(grouped(kind, len(CHANGES), images.device)):
+        for number, rows in enumerate(turn):
             if len(rows):
                 found.index_copy_(0, rows, CHANGES[number](images[rows], factors[number, rows]))
         images = found

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from attar.core.sending import sent
 from attar.embeddings.augmentation.affine import turned, warped
 from attar.embeddings.augmentation.blur import sharpened
 from attar.embeddings.augmentation.colours import (
@@ -81,9 +82,9 @@ def rand_augmented(images: Images, count: int, magnitude: float, generator: torc
         which = torch.randint(len(CHANGES), (len(images),), generator=generator)
         sign = 2.0 * torch.randint(2, (len(images),), generator=generator) - 1
         here = sign * magnitude / MOST
-        there = here.to(images.device)
+        rows_here = grouped(which, len(CHANGES))
+        rows_there, there = sent((rows_here, here), images.device)
         found = torch.empty_like(images)
-        rows_here, rows_there = (grouped(which, len(CHANGES), one.device) for one in (here, images))
         for name, own, rows in zip(CHANGES, rows_here, rows_there, strict=True):
             if len(rows):
                 level = here[own] if name in AFFINE else there[rows]

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.sending import sent
+
 Images = Float[Tensor, "batch channel height width"]
 PerImage = Float[Tensor, " batch"]
 Rows = Int[Tensor, " row"]
@@ -27,14 +29,13 @@ def only(rows: Rows, images: Images, change: Callable[[Images], Images]) -> Imag
         return images
     if len(rows) == len(images):
         return change(images)
-    rows = rows.to(images.device)
+    rows = sent(rows, images.device)
     return images.index_copy(0, rows, change(images[rows]))
 
 
-def grouped(kind: Int[Tensor, " batch"], kinds: int, device: torch.device) -> list[Rows]:
-    """The rows of each kind, on a device. They are put in order on the host and taken there in one copy."""
-    rows = kind.argsort(stable=True).to(device)
-    return list(rows.split(kind.bincount(minlength=kinds).tolist()))
+def grouped(kind: Int[Tensor, " batch"], kinds: int) -> list[Rows]:
+    """The rows of each kind. They are put in order on the CPU, before they go to a device together."""
+    return list(kind.argsort(stable=True).split(kind.bincount(minlength=kinds).tolist()))
 
 
 def per_image(values: PerImage, images: Images) -> Float[Tensor, "batch 1 1 1"]:

@@ -113,7 +113,7 @@ class Student:
         return layout.ordered(chosen, self.runtime)
 
     def _weight(self, images: Images, scale: float) -> Float[Tensor, ""]:
-        return torch.tensor(scale / len(images), dtype=images.dtype, device=images.device)
+        return images.new_full((), scale / len(images))
 
 
 def student_loss(logits: Float[Tensor, "image classes"], targets: Targets) -> Float[Tensor, ""]:
@@ -241,7 +241,7 @@ def _back(
         found.images += leaf.grad
         found.lr += value
         if target_bar is not None and found.targets is not None:
-            found.targets.index_add_(0, batch.rows.to(lr.device), lr * target_bar)
+            found.targets.index_add_(0, batch.rows, lr * target_bar)
         if exact:
             slope = slope + lr * vector_bar
         slope = slope + _slope(vectors[step], task, step)

@@ -18,6 +18,7 @@ from attar.core.errors import InputError
 from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.selection import k_means, nearest
+from attar.core.sending import sent
 from attar.core.settings import Range, Role
 from attar.images.condense.adjoint import Waypoint
 from attar.images.condense.mtt import MTT
@@ -131,13 +132,13 @@ def perturbed(vector: Vector, flat: FlatNetwork, strength: float, generator: tor
     """The parameters with every convolution's weights W as W + strength · d ⊙ W; d is Gaussian, of length one."""
     if strength == 0:
         return vector
-    pieces = []
-    for piece in flat.parameters(vector).values():
-        if piece.ndim == 4:
-            drawn = torch.randn(piece.shape, generator=generator).to(piece)
-            piece = piece + strength * drawn / drawn.norm() * piece
-        pieces.append(piece.flatten())
-    return torch.cat(pieces)
+    pieces = dict(flat.parameters(vector))
+    kernels = [name for name, piece in pieces.items() if piece.ndim == 4]
+    draws = sent([torch.randn(pieces[name].shape, generator=generator) for name in kernels], vector.device)
+    for name, drawn in zip(kernels, draws, strict=True):
+        drawn = drawn.to(vector.dtype)
+        pieces[name] = pieces[name] + strength * drawn / drawn.norm() * pieces[name]
+    return torch.cat([piece.flatten() for piece in pieces.values()])
 
 
 def representative(answers: Tensor, count: int, clusters: int, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ not grow with the number of real images.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Self
 
@@ -18,6 +18,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.selection import draw_rows, labels_of
+from attar.core.sending import sent
 from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.images import layout
@@ -47,6 +48,15 @@ class Condensing:
     real_views: Callable[[Tensor], Views] = rebuilt()
     """Views of a batch without a gradient, in the precision of such passes."""
     at_once: int = rebuilt()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What goes with the images of one side in a step: labels and draws, a few images at a time; images per class."""
+
+    labels: tuple[Int[Tensor, " _part"], ...]
+    draws: tuple[Draw | None, ...]
+    counts: Float[Tensor, " class"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,16 +155,22 @@ class DistributionMatching(MatchedToReal):
         redraw_(state.network, runtime.generator("network", str(runtime.device)))
         assert self.real_batch is not None
         rows = draw_rows(state.source.rows_of, self.real_batch, runtime.generator("batches"))
-        real_draw, synthetic_draw = draw_pair(
-            len(state.source.classes),
-            strategy(self.augmentation or "none"),
-            runtime.generator("augment"),
-            siamese=self.siamese,
-        )
+        rows = rows[_of_these_classes(state.source.targets[rows], runtime)]
+        classes = len(state.source.classes)
+        operations, generator = strategy(self.augmentation or "none"), runtime.generator("augment")
+        draws = draw_pair(classes, operations, generator, siamese=self.siamese)
+        sides = [
+            sample(labels, draw, classes, state.at_once)
+            for labels, draw in zip((state.source.targets[rows], state.labels[state.mine]), draws, strict=True)
+        ]
+        parts = rows.split(state.at_once)
+        (real, synthetic), there = sent((sides, parts), runtime.device)
+        parts = parts if state.source.home(runtime.device).type == "cpu" else there
         with torch.no_grad():
-            real = self._real_means(state, rows, real_draw, runtime)
-        synthetic = self._synthetic_means(state, synthetic_draw, runtime)
-        terms = self.terms(real, synthetic)
+            batches = (state.source.inputs(part, runtime.device) for part in parts)
+            wanted = self._means(batches, real, state.real_views, runtime)
+        found = self._means(state.images[state.mine].split(state.at_once), synthetic, state.views, runtime)
+        terms = self.terms(wanted, found)
         state.optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         assert state.images.grad is not None
@@ -167,39 +183,19 @@ class DistributionMatching(MatchedToReal):
         """The current synthetic images."""
         return learned(state.images, state.labels, state.source, self, runtime)
 
-    def _real_means(self, state: Condensing, rows: Tensor, draw: Draw | None, runtime: Runtime) -> ClassMeans:
-        rows = rows[_of_these_classes(state.source.targets[rows], runtime)]
-        labels = state.source.targets[rows]
-        parts = zip(rows.split(state.at_once), labels.split(state.at_once), strict=True)
-        batches = ((state.source.inputs(part, runtime.device), wanted) for part, wanted in parts)
-        return self._means(batches, state.real_views, labels, len(state.source.classes), draw, runtime)
-
-    def _synthetic_means(self, state: Condensing, draw: Draw | None, runtime: Runtime) -> ClassMeans:
-        images, labels = state.images[state.mine], state.labels[state.mine]
-        batches = zip(images.split(state.at_once), labels.split(state.at_once), strict=True)
-        return self._means(batches, state.views, labels, len(state.source.classes), draw, runtime)
-
     def _means(
-        self,
-        batches: Any,
-        views: Callable[[Tensor], Views],
-        labels: Tensor,
-        classes: int,
-        draw: Draw | None,
-        runtime: Runtime,
+        self, batches: Iterable[Tensor], of: Sample, views: Callable[[Tensor], Views], runtime: Runtime
     ) -> ClassMeans:
         """Class means of every view for this process's classes, computed on a few images at a time."""
         sums: list[Tensor] = []
-        for images, wanted in batches:
+        for images, labels, draw in zip(batches, of.labels, of.draws, strict=True):
             if draw is not None:
-                images = augment(images, draw.repeat(wanted), align_corners=self.align_corners)
+                images = augment(images, draw, align_corners=self.align_corners)
             seen = views(layout.ordered(images, runtime))
-            sums = sums or [view.new_zeros(classes, view.shape[1]) for view in seen]
-            rows = wanted.to(runtime.device)
-            sums = [total.index_add(0, rows, view) for total, view in zip(sums, seen, strict=True)]
-        counts = class_counts(labels, classes).to(runtime.device)
+            sums = sums or [view.new_zeros(len(of.counts), view.shape[1]) for view in seen]
+            sums = [total.index_add(0, labels, view) for total, view in zip(sums, seen, strict=True)]
         processes = runtime.processes
-        return [(total / counts.unsqueeze(1))[processes.rank :: processes.count] for total in sums]
+        return [(total / of.counts.unsqueeze(1))[processes.rank :: processes.count] for total in sums]
 
     def _check_processes(self, network: nn.Module, source: ImageSource, runtime: Runtime) -> None:
         count = runtime.processes.count
@@ -219,6 +215,13 @@ def _of_these_classes(labels: Int[Tensor, " image"], runtime: Runtime) -> Any:
     """An index of the images whose classes this process works on; a plain slice if it works on all classes."""
     rank, count = runtime.processes.rank, runtime.processes.count
     return slice(None) if count == 1 else torch.nonzero(labels % count == rank).flatten()
+
+
+def sample(labels: Int[Tensor, " image"], draw: Draw | None, classes: int, at_once: int) -> Sample:
+    """Labels in parts of `at_once`, with the draw of its class for each image."""
+    parts = labels.split(at_once)
+    draws = tuple(None if draw is None else draw.repeat(part).counted() for part in parts)
+    return Sample(parts, draws, class_counts(labels, classes))
 
 
 def class_counts(labels: Int[Tensor, " image"], classes: int) -> Float[Tensor, " class"]:

@@ -6,7 +6,7 @@ method decides which classes are matched together: each alone (DC, DSA), or all 
 Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching, ICLR 2021, arXiv:2006.05929.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from torch.func import functional_call, grad, grad_and_value
 from attar.core.engine import Metrics
 from attar.core.runtime import Runtime
 from attar.core.selection import draw_rows, labels_of
+from attar.core.sending import sent
 from attar.core.settings import Range
 from attar.core.state import rebuilt
 from attar.images import layout
@@ -68,6 +69,17 @@ class Matching:
     at_once: int = rebuilt(default=0)
 
 
+@dataclass(frozen=True)
+class Side:
+    """The real or the synthetic images of a group of classes in a match, cut where they are passed on in parts."""
+
+    rows: tuple[Int[Tensor, " _part"], ...]
+    labels: tuple[Int[Tensor, " _part"], ...]
+    shares: tuple[Float[Tensor, " _part"], ...]
+    """The weight of each image in the mean over classes."""
+    draws: tuple[Draw | None, ...]
+
+
 @dataclass
 class Synthetic:
     """The current synthetic images as examples to train on."""
@@ -103,6 +115,10 @@ class Synthetic:
     def inputs(self, rows: Int[Tensor, " batch"], device: torch.device | str = "cpu") -> Tensor:
         """Images of these rows."""
         return self.state.images.detach()[rows]
+
+    def home(self, device: torch.device) -> torch.device:
+        """Where the images are: on the device."""
+        return device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +253,12 @@ class GradientMatching(MatchedToReal):
         groups = self.groups(state.done, classes, runtime)
         state.images.grad = torch.zeros_like(state.images)
         mine = [groups[index] for index in runtime.processes.share(len(groups))]
-        loss = sum((self._match(group, rows, draws, state, runtime) for group in mine), state.images.new_zeros(()))
+        here = [self._sides(group, rows, draws, state) for group in mine]
+        there = sent(here, runtime.device)
+        looked_up = here if state.source.home(runtime.device).type == "cpu" else there
+        loss = state.images.new_zeros(())
+        for (real, synthetic), (found, _) in zip(there, looked_up, strict=True):
+            loss = loss + self._match(real, found.rows, synthetic, state, runtime)
         runtime.processes.sum_(state.images.grad)
         state.optimizer.step()
         state.done += 1
@@ -254,33 +275,36 @@ class GradientMatching(MatchedToReal):
         for _ in range(state.trainer.total_steps):
             state.trainer.step(state.training, runtime)
 
+    def _sides(
+        self, group: list[int], rows: Int[Tensor, " row"], draws: tuple[Draw | None, Draw | None], state: Matching
+    ) -> tuple[Side, Side]:
+        """The real and the synthetic images of a group."""
+        wanted = torch.tensor(group)
+        rows = rows[torch.isin(state.source.targets[rows], wanted)]
+        mine = torch.nonzero(torch.isin(state.labels, wanted)).flatten()
+        of_real, of_synthetic = state.source.targets[rows], state.labels[mine]
+        dtype = state.images.dtype
+        return (
+            _side(rows, of_real, draws[0], state.at_once, dtype),
+            _side(mine, of_synthetic, draws[1], max(1, len(mine)), dtype),
+        )
+
     def _match(
-        self,
-        group: list[int],
-        rows: Int[Tensor, " row"],
-        draws: tuple[Draw | None, Draw | None],
-        state: Matching,
-        runtime: Runtime,
+        self, real: Side, rows: Sequence[Int[Tensor, " _part"]], synthetic: Side, state: Matching, runtime: Runtime
     ) -> Float[Tensor, ""]:
         """The distance of a group's gradients; its image gradient is added to `state.images.grad`."""
         weights, others = self._split(state.network)
-        wanted = torch.tensor(group)
-        rows = rows[torch.isin(state.source.targets[rows], wanted)]
-        labels = state.source.targets[rows]
-        parts = zip(rows.split(state.at_once), labels.split(state.at_once), strict=True)
-        batches = [(state.source.inputs(part, runtime.device), of) for part, of in parts]
+        batches = [state.source.inputs(part, runtime.device) for part in rows]
         with torch.no_grad():
-            real = self._gradient(state, weights, others, batches, labels, draws[0], runtime)
+            wanted = self._gradient(state, weights, others, batches, real, runtime)
         images = state.images.detach().requires_grad_()
-        mine = torch.nonzero(torch.isin(state.labels, wanted)).flatten()
-        labels = state.labels[mine]
-        share = class_shares(labels).to(images)
-        seen = self._augmented(images[mine], labels, draws[1], runtime)
+        (mine,), (labels,), (share,), (draw,) = synthetic.rows, synthetic.labels, synthetic.shares, synthetic.draws
+        seen = self._augmented(images[mine], draw, runtime)
         limit = max(1, int(SECOND_ORDER_IMAGES * 1024 / (images.shape[2] * images.shape[3])))
         if len(mine) <= limit:
-            pull, loss = state.matched(seen.detach(), labels.to(runtime.device), share, weights, others, real)
+            pull, loss = state.matched(seen.detach(), labels, share, weights, others, wanted)
         else:
-            pull, loss = self._match_by_parts(seen.detach(), labels, share, weights, others, real, state, limit)
+            pull, loss = self._match_by_parts(seen.detach(), labels, share, weights, others, wanted, state, limit)
         seen.backward(pull)
         assert images.grad is not None and state.images.grad is not None
         state.images.grad += images.grad
@@ -302,7 +326,6 @@ class GradientMatching(MatchedToReal):
         The whole weight gradient comes first, then the derivative of the distance in it, then the image gradient by
         parts.
         """
-        labels = labels.to(images.device)
         parts = list(zip(images.split(limit), labels.split(limit), share.split(limit), strict=True))
         total: Weights = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         for part in parts:
@@ -317,23 +340,21 @@ class GradientMatching(MatchedToReal):
         state: Matching,
         weights: Weights,
         others: Weights,
-        batches: list[tuple[Tensor, Tensor]],
-        labels: Int[Tensor, " image"],
-        draw: Draw | None,
+        batches: list[Tensor],
+        of: Side,
         runtime: Runtime,
     ) -> Weights:
         """Gradient of the mean over classes of their mean losses, computed on a few images at a time."""
-        share = class_shares(labels).to(state.images).split(state.at_once)
         total: Weights = {}
-        for (images, of), part in zip(batches, share, strict=True):
-            images = self._augmented(images, of, draw, runtime)
-            found = state.gradient(images, of.to(runtime.device), part, weights, others)
+        for images, labels, share, draw in zip(batches, of.labels, of.shares, of.draws, strict=True):
+            images = self._augmented(images, draw, runtime)
+            found = state.gradient(images, labels, share, weights, others)
             total = {name: total[name] + value if total else value for name, value in found.items()}
         return total
 
-    def _augmented(self, images: Images, labels: Int[Tensor, " image"], draw: Draw | None, runtime: Runtime) -> Images:
+    def _augmented(self, images: Images, draw: Draw | None, runtime: Runtime) -> Images:
         if draw is not None:
-            images = augment(images, draw.repeat(labels))
+            images = augment(images, draw)
         return layout.ordered(images, runtime)
 
     def _split(self, network: nn.Module) -> tuple[Weights, Weights]:
@@ -348,6 +369,22 @@ class GradientMatching(MatchedToReal):
         }
         others = {name: value.detach() for name, value in [*network.named_parameters(), *network.named_buffers()]}
         return weights, {name: value for name, value in others.items() if name not in weights}
+
+
+def _side(
+    rows: Int[Tensor, " image"],
+    labels: Int[Tensor, " image"],
+    draw: Draw | None,
+    at_once: int,
+    dtype: torch.dtype,
+) -> Side:
+    parts = labels.split(at_once)
+    return Side(
+        rows=rows.split(at_once),
+        labels=parts,
+        shares=class_shares(labels).to(dtype).split(at_once),
+        draws=tuple(None if draw is None else draw.repeat(part).counted() for part in parts),
+    )
 
 
 def weight_gradient(

@@ -26,6 +26,7 @@ from attar.core.presets import published
 from attar.core.runtime import Runtime
 from attar.core.seeds import uniform
 from attar.core.selection import draw_rows, labels_of, per_class
+from attar.core.sending import sent
 from attar.core.settings import Hidden, Range, Role
 from attar.core.state import rebuilt
 from attar.core.training import half_cosine, set_lr
@@ -324,8 +325,9 @@ class SRe2L(ImagesPerClass):
         if not mine:
             return torch.zeros(3, device=runtime.device)
         views = [self._view(blocks[place].number, iteration, state, runtime) for place in mine]
-        rows, columns = (torch.stack(parts).to(runtime.device) for parts in zip(*views, strict=True))
-        labels = torch.cat([state.labels[blocks[place].rows] for place in mine]).to(runtime.device)
+        matrices = tuple(torch.stack(parts) for parts in zip(*views, strict=True))
+        labels = torch.cat([state.labels[blocks[place].rows] for place in mine])
+        (rows, columns), labels = sent((matrices, labels), runtime.device)
         size = len(blocks[0].rows)
         images = state.images[: size * len(blocks)]
         if len(mine) < len(blocks):

@@ -21,6 +21,7 @@ from attar.core.engine import Metrics
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
 from attar.core.selection import PerClass, labels_of, per_class
+from attar.core.sending import sent
 from attar.core.settings import Range, Role
 from attar.core.state import rebuilt
 from attar.core.training import next_rows
@@ -61,6 +62,8 @@ class Distilling:
     """Further tensors that a method keeps."""
     done: int = 0
     labels: Tensor = rebuilt(default=None)
+    classes: Tensor = rebuilt(default=None)
+    """The labels, on the device."""
     source: Any = rebuilt(default=None)
     pool: Pool = rebuilt(default=None)
     observer: Any = rebuilt(default=None)
@@ -164,7 +167,7 @@ class TrajectoryMatching(Started):
 
     def targets(self, state: Distilling, expert: int, epoch: int, runtime: Runtime) -> Tensor:
         """The labels that students learn: the classes, or the current label logits."""
-        return state.labels.to(runtime.device) if state.label_logits is None else state.label_logits
+        return state.classes if state.label_logits is None else state.label_logits
 
     def prepare(self, state: Distilling, runtime: Runtime) -> None:
         """Work before a step; here there is none."""
@@ -240,6 +243,7 @@ class TrajectoryMatching(Started):
         )
         flat = flat_network(self.architecture, source, runtime)
         lr = math.log(self.student_lr) if self.learn_lr == "log" else self.student_lr
+        labels = labels_of(self.ipc, len(source.classes))
         state = Distilling(
             images=torch.empty(0),
             lr=torch.tensor(lr, device=runtime.device).requires_grad_(),
@@ -247,7 +251,8 @@ class TrajectoryMatching(Started):
             optimizers={},
             average=None,
             order=torch.arange(len(pool)),
-            labels=labels_of(self.ipc, len(source.classes)),
+            labels=labels,
+            classes=labels.to(runtime.device),
             source=source,
             pool=pool,
             flat=flat,
@@ -277,7 +282,7 @@ class TrajectoryMatching(Started):
         start = self.departure(state.pool.vector(expert, epoch, runtime.device), state, runtime)
         task = Task(
             start=start,
-            batches=list(self._batches(len(state.images), runtime)),
+            batches=sent(list(self._batches(len(state.images), runtime)), runtime.device),
             waypoints=self.waypoints(state, expert, epoch, runtime),
             momentum=self.student_momentum,
             scale=self.scale(epoch),

@@ -6,13 +6,16 @@ Both are fitted once on real training images and stored with every artefact.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from attar.core.errors import InputError
+from attar.core.sending import sent
 from attar.images.data.pixels import Batch
 
 Images = Float[Tensor, "batch channel height width"]
@@ -169,9 +172,22 @@ class Transform:
         mean, std = self._statistics(images)
         return images * std + mean
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process: all but copies in a GPU's memory."""
+        return {name: value for name, value in vars(self).items() if name != "_copies"}
+
     def _statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        if like.device.type == "cpu":
+            return self._made()
+        if str(like.device) not in self._copies:
+            with torch.inference_mode(False):  # they are used later in passes with a gradient
+                self._copies[str(like.device)] = sent(self._made(), like.device)
+        return self._copies[str(like.device)]
+
+    def _made(self) -> tuple[Tensor, Tensor]:
         shape = (1, len(self.mean), 1, 1)
-        return (
-            torch.tensor(self.mean, device=like.device).view(shape),
-            torch.tensor(self.std, device=like.device).view(shape),
-        )
+        return torch.tensor(self.mean).view(shape), torch.tensor(self.std).view(shape)
+
+    @cached_property
+    def _copies(self) -> dict[str, tuple[Tensor, Tensor]]:
+        return {}

@@ -7,7 +7,7 @@ real and synthetic images. In training every mini-batch has one operation, and e
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from attar.core.errors import InputError, unknown
+from attar.core.sending import sent
 
 Images = Float[Tensor, "batch channel height width"]
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
@@ -37,6 +38,14 @@ class Draw:
     """Operation of the whole batch, if it is known that there is only one."""
     shift: float = CROP
     """Largest shift of a crop, as a share of the side."""
+    counts: tuple[int, ...] | None = None
+    """Number of images of each operation, if they are counted."""
+
+    def counted(self) -> "Draw":
+        """The same draw with its counts, which a draw needs before it goes to a GPU: counting there makes it wait."""
+        if self.only is not None or self.counts is not None:
+            return self
+        return replace(self, counts=tuple(torch.bincount(self.operation, minlength=len(OPERATIONS)).tolist()))
 
     def repeat(self, rows: Int[Tensor, " images"]) -> "Draw":
         """The draws of these rows: `draw.repeat(labels)` gives each image the draw of its class."""
@@ -119,19 +128,21 @@ def augment(images: Images, draw: Draw, *, align_corners: bool = False) -> Image
         align_corners: Whether scale and rotate place the centres of corner pixels, instead of their outer edges, at
             the corners of the sampling grid. DM's code used a version of torch that did so; later code does not.
     """
-    if draw.only is not None:
-        return _apply(draw.only, images, draw.uniform.to(images), align_corners, draw.shift)
+    draw = sent(draw.counted(), images.device)
     uniform = draw.uniform.to(images)
-    present = draw.operation.unique().tolist()
+    present = [(draw.only, len(images))] if draw.only is not None else _present(draw)
     if len(present) == 1:
-        return _apply(present[0], images, uniform, align_corners, draw.shift)
-    pieces, places = [], []
-    for number in present:
-        rows = torch.nonzero(draw.operation == number).flatten().to(images.device)
-        pieces.append(_apply(number, images[rows], uniform[rows], align_corners, draw.shift))
-        places.append(rows)
-    back = torch.cat(places).argsort()
-    return torch.cat(pieces)[back]
+        return _apply(present[0][0], images, uniform, align_corners, draw.shift)
+    order = draw.operation.argsort(stable=True)
+    parts = zip(present, order.split([count for _, count in present]), strict=True)
+    pieces = [_apply(number, images[rows], uniform[rows], align_corners, draw.shift) for (number, _), rows in parts]
+    return torch.cat(pieces)[order.argsort()]
+
+
+def _present(draw: Draw) -> list[tuple[int, int]]:
+    """The operations that are drawn, with the number of their images."""
+    assert draw.counts is not None
+    return [(number, count) for number, count in enumerate(draw.counts) if count]
 
 
 def _apply(number: int, images: Images, uniform: Float[Tensor, "batch 3"], align_corners: bool, shift: float) -> Images:

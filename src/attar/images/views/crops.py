@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from attar.core.sending import sent
+
 Images = Float[Tensor, "batch channel height width"]
 Boxes = Float[Tensor, "batch 4"]
 """Left, top, right and bottom edges, as shares of the side."""
@@ -71,11 +73,12 @@ def _middle(ratio: float) -> float:
 
 def resized_crop(images: Images, boxes: Boxes, *, flipped: Tensor | None = None) -> Images:
     """Scale a box of each image bilinearly to the size of the image, and mirror those that are `flipped`."""
+    boxes, flipped = sent((boxes, flipped), images.device)
     boxes = boxes.to(images)
     scale = boxes[:, 2:] - boxes[:, :2]
     centre = boxes[:, :2] + boxes[:, 2:] - 1
     if flipped is not None:
-        scale = torch.stack([torch.where(flipped.to(images.device), -scale[:, 0], scale[:, 0]), scale[:, 1]], dim=1)
+        scale = torch.stack([torch.where(flipped, -scale[:, 0], scale[:, 0]), scale[:, 1]], dim=1)
     theta = torch.cat([torch.diag_embed(scale), centre.unsqueeze(2)], dim=2)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from attar.core.seeds import permutation, uniform
+from attar.core.sending import sent
 from attar.images.views.crops import TRIES, Boxes, boxes_from, resized_crop
 
 Images = Float[Tensor, "batch channel height width"]
@@ -51,13 +52,14 @@ class Views:
             return images
         others = self._cropped(inputs, self.partner[rows], device)
         if self.share is not None:
-            return torch.lerp(others, images, self.share[rows].to(device).view(-1, 1, 1, 1))
+            return torch.lerp(others, images, sent(self.share[rows], device).view(-1, 1, 1, 1))
         assert self.pasted is not None
-        return torch.where(inside(self.pasted[rows].to(device), images), others, images)
+        return torch.where(inside(sent(self.pasted[rows], device), images), others, images)
 
     def _cropped(self, inputs: Callable[[Tensor, torch.device], Tensor], rows: Rows, device: torch.device) -> Images:
         flipped = None if self.flipped is None else self.flipped[rows]
-        return resized_crop(inputs(rows, device), self.boxes[rows], flipped=flipped)
+        boxes, flipped = sent((self.boxes[rows], flipped), device)
+        return resized_crop(inputs(rows, device), boxes, flipped=flipped)
 
 
 def draw_views(

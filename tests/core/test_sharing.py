@@ -1,0 +1,229 @@
+"""Several processes that share every batch learn what one process learns, up to the order of summation."""
+
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import attar
+import shared_trainings
+from attar.core.dealing import deal, groups_for, in_order
+from attar.core.errors import InputError
+from attar.core.processes import ALONE, Processes
+from attar.core.runtime import Engine, Runtime
+from attar.core.sharing import Share, check_shareable, current, treats_rows_alone
+from attar.images.networks.architecture import Architecture
+from attar.images.protocols import PROTOCOLS, Protocol
+from attar.images.trained import Auxiliary
+from attar.images.training import TrainNetwork
+from shared_trainings import BESIDE, NAMES, found
+from two_processes import several
+
+CPU = torch.device("cpu")
+SHARED = {2: NAMES, 3: ["network: batch", "network: dropout", "network: drawn", "classifier: kd", "classifier: crd"]}
+"""What is trained by so many processes. In the last batch of most there are two samples."""
+ENGINE = Engine(device="cpu", compile="off", quiet=True)
+
+
+def of(index, count):
+    """Process `index` of `count`, without the others."""
+    one = Processes()
+    one.rank, one.count = index, count
+    return one
+
+
+@pytest.mark.parametrize("rows, count", [(0, 3), (1, 3), (3, 8), (7, 2), (32, 5)])
+def test_every_row_is_counted_once_and_no_process_is_without_work(rows, count):
+    shares = [Share(rows, of(index, count)) for index in range(count)]
+    whole = torch.arange(rows)
+    own = [share.of(whole)[: share.own] for share in shares]
+    assert torch.cat(own).tolist() == whole.tolist()
+    assert all(share.counts == [len(one) for one in own] for share in shares)
+    assert max(share.own for share in shares) - min(share.own for share in shares) <= 1
+    if rows:
+        assert all(len(share.of(whole)) == max(share.own, 1) for share in shares)
+
+
+def test_one_process_does_what_it_always_did():
+    share, rows = Share(5), torch.rand(5, 2)
+    assert share.alone
+    assert share.of(rows) is rows
+    assert share.joined(rows)[0] is rows
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Dropout())
+    with share.within():
+        assert current() is None
+        network(rows).sum().backward()
+    before = [parameter.grad.clone() for parameter in network.parameters()]
+    share.add_gradients(network.parameters())
+    assert all(torch.equal(one, parameter.grad) for one, parameter in zip(before, network.parameters(), strict=True))
+
+
+class Echo(Processes):
+    """Two processes of which the other one has the same tensors."""
+
+    count = 2
+
+    def sum_(self, tensor):
+        return tensor.mul_(2)
+
+    def join(self, rows, counts):
+        return torch.cat([rows, rows])
+
+
+def test_what_a_network_draws_otherwise_is_refused():
+    share, rows = Share(4, Echo()), torch.rand(2, 3)
+    for draw, words in (
+        (lambda: torch.rand(2), "draws random numbers by rand,"),
+        (lambda: torch.empty(2).bernoulli_(0.5), "draws random numbers by bernoulli_,"),
+        (lambda: nn.AlphaDropout()(rows), "draws random numbers by alpha_dropout,"),
+        (lambda: nn.functional.dropout(rows[:, 0].expand(3, 2)[:, :1]), "whose first axis is not that of the samples"),
+        (lambda: nn.functional.scaled_dot_product_attention(*[rows[None]] * 3, None, 0.1), "drops attention,"),
+    ):
+        with share.within(), pytest.raises(InputError, match=words):
+            draw()
+    with share.within():
+        assert torch.rand(1, generator=torch.Generator()).shape == (1,)
+        assert nn.functional.scaled_dot_product_attention(*[rows[None]] * 3).shape == (1, 2, 3)
+
+
+def test_activations_that_are_computed_again_are_refused():
+    network = nn.Sequential(nn.Linear(2, 2))
+    network[0].gradient_checkpointing = True
+    check_shareable(network, ALONE)
+    with pytest.raises(InputError, match="checkpointing is on in Sequential, which 2 processes cannot share"):
+        check_shareable(network, Echo())
+
+
+def test_batch_norm_of_both_halves_is_that_of_the_whole():
+    """Here the other process has the same rows."""
+    rows = torch.randn(6, 3, 4, dtype=torch.float64, requires_grad=True)
+    one, other = (nn.BatchNorm1d(3, momentum=None, dtype=torch.float64) for _ in range(2))
+    weight = torch.randn(6, 3, 4, dtype=torch.float64)
+    twice = torch.cat([rows, rows])
+    (one(twice) * torch.cat([weight, weight])).sum().backward()
+    wanted, rows.grad = rows.grad / 2, None
+    share = Share(12, Echo())
+    with share.within():
+        (other(rows) * weight).sum().backward()
+    torch.testing.assert_close(rows.grad, wanted)
+    torch.testing.assert_close(dict(other.named_buffers()), dict(one.named_buffers()))
+    share.add_gradients(other.parameters())
+    for mine, whole in zip(other.parameters(), one.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, whole.grad)
+    few = torch.rand(0, 3)
+    with share.within(), pytest.raises(InputError, match="at least two values for each channel"):
+        nn.BatchNorm1d(3)(few)
+
+
+def test_layers_tell_whether_they_compare_rows():
+    assert treats_rows_alone(Architecture(width=4).resolve((1, 8, 8)).build((1, 8, 8), 10, torch.Generator()))
+    assert not treats_rows_alone(nn.Sequential(nn.BatchNorm2d(2)))
+    assert not treats_rows_alone(nn.Sequential(nn.Dropout2d()))
+
+
+@pytest.mark.parametrize("norm, exchanges", [("instance", 1), ("batch", 1 + 2 * 2)])
+def test_a_step_exchanges_gradients_once_and_twice_for_each_batch_norm(norm, exchanges, digits, monkeypatch):
+    calls = []
+    monkeypatch.setattr(Echo, "sum_", lambda self, tensor: calls.append(tensor.numel()) or tensor.mul_(2))
+    runtime = Runtime(ENGINE, 0)
+    runtime.processes = Echo()
+    architecture = Architecture(width=4, depth=2, norm=norm)
+    method = TrainNetwork(architecture=architecture, protocol=PROTOCOLS["quick"]).resolve(digits, runtime)
+    state = method.build(digits, runtime)
+    method.step(state, runtime)
+    assert len(calls) == exchanges
+    assert calls[-1] == sum(one.numel() for one in state.network.parameters()) + 1
+
+
+# Trainings dealt out.
+
+
+@pytest.mark.parametrize("count, items", [(1, 3), (2, 5), (8, 20), (8, 5), (3, 2), (8, 16)])
+@pytest.mark.parametrize("work", [0.0, 1e12])
+def test_every_training_is_done_once(count, items, work):
+    done, parts = {}, {}
+
+    def part(rank, groups):
+        number = rank * groups // count
+        return number, parts.setdefault((groups, number), Processes())
+
+    for rank in range(count):
+        one = of(rank, count)
+        one.divided = partial(part, rank)
+        for numbers, together in deal(items, one, work, CPU):
+            for number in numbers:
+                done.setdefault(number, []).append(together)
+    assert sorted(done) == list(range(items))
+    assert all(len(set(several)) == 1 for several in done.values())
+    assert all(several == [ALONE] for several in map(done.get, range(items - items % count)))
+
+
+@pytest.mark.parametrize("items, count, work, groups", [(4, 8, 1e12, 4), (5, 8, 1e12, 1), (5, 8, 1e6, 5), (1, 8, 0, 1)])
+def test_groups_take_the_shortest_time(items, count, work, groups):
+    """Four networks: two processes each. Five large ones: all processes, one after another. Five small ones: alone."""
+    assert groups_for(items, count, work, CPU) == groups
+
+
+def test_results_come_in_the_order_of_the_items(monkeypatch):
+    one = of(0, 2)
+    monkeypatch.setattr(one, "collect", lambda mine: [*mine, {1: "b", 2: "other"}])
+    assert in_order({0: "a", 2: "c"}, one) == ["a", "b", "c"]
+
+
+# The same trainings by one process and by several.
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A set with stored labels and its teacher."""
+    brief = Protocol(name="brief", epochs=2, batch=64, lr=0.1, augmented=False)
+    observer = Auxiliary(architecture=Architecture(width=4, norm="batch"), protocol=brief)
+    method = attar.RDED(ipc=4, candidates=8, labels="teacher", observer=observer)
+    small = attar.condense("digits", method, engine=ENGINE).save(tmp_path_factory.mktemp("made") / "set")
+    return attar.label(small, attar.StoreLabels(epochs=1, format="float32"), engine=ENGINE).folder
+
+
+@pytest.fixture(scope="module", params=SHARED)
+def shared(request, labelled, tmp_path_factory):
+    """A folder with what some processes have learned, and how many they were."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "set").symlink_to(labelled)
+    place = {**several(request.param), "OMP_NUM_THREADS": "1", "ATTAR_CACHE": str(folder / "cache")}
+    place["PYTHONPATH"] = os.pathsep.join([str(Path(shared_trainings.__file__).parent), *filter(None, sys.path)])
+    command = [sys.executable, shared_trainings.__file__, str(folder), *SHARED[request.param]]
+    done = subprocess.run(command, env=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder, request.param
+
+
+@pytest.mark.parametrize(
+    "shared, name", [(count, name) for count in SHARED for name in SHARED[count]], indirect=["shared"]
+)
+def test_several_processes_learn_what_one_learns(name, shared):
+    folder, count = shared
+    one = found(name, folder)
+    files = [load_file(folder / f"{NAMES.index(name)}-{rank}") for rank in range(count)]
+    assert all(set(file) == set(one) for file in files)
+    if name == BESIDE:  # one folder of the cache, which all of them have filled
+        assert len(list((folder / "cache" / "networks").iterdir())) == 1
+    for key, wanted in one.items():
+        assert all(torch.equal(file[key], files[0][key]) for file in files), key
+        torch.testing.assert_close(
+            files[0][key], wanted, rtol=1e-4, atol=5e-5, msg=lambda told, key=key: f"{key}: {told}"
+        )
+
+
+def test_one_process_goes_on_where_several_were_killed(shared):
+    folder, _ = shared
+    curve = folder / "killed" / "run" / "metrics.jsonl"
+    assert len(curve.read_text(encoding="utf-8").splitlines()) == 2
+    made = shared_trainings.begun(folder)
+    whole = found("classifier: crd", folder)
+    for name, tensor in made.network.state_dict().items():
+        torch.testing.assert_close(tensor, whole[f"state/student/state_dict/{name}"], rtol=1e-4, atol=5e-5)
