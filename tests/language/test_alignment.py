@@ -32,6 +32,13 @@ def test_a_divergence_without_effect_is_refused():
     DistillLanguage.of(align_by="uld", divergence="none", answers_by="teacher")
 
 
+def test_packed_rows_and_stored_answers_are_refused(source, tmp_path):
+    with pytest.raises(InputError, match=r"--packing does not work with --align-by spans\. Leave out one"):
+        DistillLanguage.of(align_by="spans", packing=True)
+    with pytest.raises(InputError, match="--align-by spans needs the teacher itself, in whose tokens"):
+        language.distill(source, DistillLanguage.of(align_by="spans"), stored_answers=tmp_path)
+
+
 def test_settings_survive_json():
     method = DistillLanguage.of(align_by="likelihood", likelihood_temperature=10.0, hybrid_weight="count")
     assert DistillLanguage.from_json(method.to_json()) == method

@@ -72,9 +72,22 @@ def check_alignment(method: Any) -> None:
                 f"{align_by}. Leave one of them out."
             )
     if method.memory.packing:
-        raise InputError(f"--packing does not go with --align-by {align_by}. Leave one of them out.")
+        raise InputError(f"--packing does not work with --align-by {align_by}. Leave out one of them.")
     if align_by == "uld" and divergence not in ("none", "forward"):
         raise InputError(
             f"--divergence {divergence} has no effect with --align-by uld, which compares sorted probabilities. Leave "
             "it out, or give --align-by spans."
+        )
+
+
+def check_stored(alignment: Alignment) -> None:
+    """Check that stored answers are not asked to serve a student of another tokenizer.
+
+    Raises:
+        InputError: They are.
+    """
+    if alignment.aligns:
+        raise InputError(
+            f"--align-by {alignment.align_by} needs the teacher itself, in whose tokens its answers are stored. Give "
+            "--teacher, and leave out --stored-answers."
         )

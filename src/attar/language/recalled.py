@@ -93,12 +93,8 @@ def check_recall(method: Any, pair: Any) -> None:
             f"--divergence {objective.divergence} with --teacher-weight {objective.teacher_weight:g} uses no stored "
             "answers. Leave out --stored-answers, or choose others."
         )
-    for flag, given in (
-        ("--packing", method.memory.packing),
-        (f"--align-by {method.alignment.align_by}", method.alignment.aligns),
-    ):
-        if given:
-            raise InputError(f"{flag} does not go with --stored-answers. Leave one of them out.")
+    if method.memory.packing:
+        raise InputError("--packing does not work with --stored-answers. Leave out one of them.")
     by = method.schedule.answers_by
     if pair.teacher is None and by != "off-policy":
         what = "the teacher's own answers" if by == "teacher" else "the teacher's word on the student's answers"

@@ -247,7 +247,8 @@ def _logits(
     if recalled is not None:
         return mine, recalled.to(runtime.device)
     assert state.teacher is not None
-    given = given if theirs is None else _given(theirs, runtime)
+    if theirs is not None:
+        given = {**theirs.to(runtime.device).inputs, "use_cache": False}
     with torch.no_grad(), answering(state.teacher), runtime.autocast():
         return mine, state.teacher(**given).logits
 

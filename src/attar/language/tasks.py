@@ -36,6 +36,7 @@ class Distill(tasks.Task):
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data, and the method with the student that it trains."""
+        from attar.language.alignment import check_stored
         from attar.language.answers import opened_answers
         from attar.language.models import is_fresh
         from attar.language.pair import paired
@@ -49,6 +50,8 @@ class Distill(tasks.Task):
         if student is None and not is_fresh(method.student):
             student = method.student
         corpus = None if self.corpus is None else load(self.corpus)
+        if self.stored_answers is not None:
+            check_stored(method.alignment)
         stored = opened_answers(self.stored_answers)
         apart = method.alignment.aligns
         pair = paired(source, self.teacher, student, self.tokenizer, corpus, stored, apart=apart)
