@@ -4,8 +4,8 @@
     python bench/language_size.py            # some minutes
 
 A student of eight layers and a teacher of four take steps of forward KL. Each setting has a process of its own, in
-turns. Memory is the peak of anonymous memory above that before the first step, with moments. Short texts are prompts
-with responses of about 30 tokens and some of 200, as instructions are. The numbers go to
+turns. Memory is the peak of anonymous memory above that before the first step, AdamW's moments included. Short texts
+are prompts with responses of 15 words and some of 150, as instructions are. The numbers go to
 bench/results/language_size.json.
 """
 
@@ -37,11 +37,12 @@ SIDES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small run that records nothing")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each setting")
     args = parser.parse_args()
-    sizes = {"width": 64, "steps": 2} if args.quick else {"width": 256, "steps": 5}
+    sizes = {"width": 32, "steps": 2} if args.quick else {"width": 128, "steps": 4}
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
-        for _ in range(1 if args.quick else 3):
+        for _ in range(1 if args.quick else args.rounds):
             for side, settings in SIDES.items():
                 done = harness.in_own_process(__file__, "steps", Path(name), settings=settings, **sizes)
                 found.setdefault(side, []).append(done)
@@ -69,14 +70,14 @@ def steps(folder: str, settings: dict[str, Any], width: int, steps: int) -> dict
     teacher = fresh_model(f"llama:layers=4,width={width}", tokenizer, 512, torch.Generator().manual_seed(1)).eval()
     pair = paired(source, teacher, None, tokenizer)
     method = language.DistillLanguage.of(
-        student=f"llama:layers=8,width={width}", batch=32, epochs=99, max_length=512, **settings
+        student=f"llama:layers=8,width={width}", batch=16, epochs=99, max_length=512, **settings
     )
     method = method.resolve(pair, runtime)
     state = method.build(pair, runtime)
-    method.step(state, runtime)
     before, peak = anonymous_bytes() or 0, _Peak()
     tokens, seconds = 0, []
     with peak:
+        method.step(state, runtime)
         for _ in range(steps):
             number = state.done % method.batches
             taken = state.order[number * method.batch :][: method.batch].tolist() if number else None

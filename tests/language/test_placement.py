@@ -90,6 +90,7 @@ def test_a_teacher_is_read_in_the_precision_that_is_asked_for(source, folder, en
     [
         ({"memory": ("gpu=1GB",)}, "--teacher.memory 'gpu=1GB' is not DEVICE=SIZE"),
         ({"memory": ("cpu",)}, "--teacher.memory 'cpu' is not DEVICE=SIZE"),
+        ({"memory": ("cpu=-1GB",)}, "--teacher.memory 'cpu=-1GB' is not DEVICE=SIZE"),
         ({"memory": ("cpu=lots",)}, "--teacher.memory 'cpu=lots' is not DEVICE=SIZE"),
         ({"offload": __file__}, "is a file. Give a folder"),
     ],

@@ -249,6 +249,24 @@ def test_a_smaller_teacher_compares_on_the_answers_of_the_server(server, source,
         distilled(source, server, tokenizer, engine, method={"divergence": "forward"})
 
 
+def test_the_command_asks_a_server(server, tmp_path, capsys):
+    from attar.cli import main
+
+    rows = [json.dumps({"prompt": f"count to {number}: ", "completion": "no"}) for number in range(20)]
+    (tmp_path / "data.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    server.reply = lambda number, body: said("one, two, three")
+    words = ["distill", "language", "--baseline", "seqkd", "--data", str(tmp_path / "data.jsonl"), "--epochs", "1"]
+    words += ["--student", "gpt2:layers=1,width=16,heads=2", "--max-length", "64", "--device", "cpu", "--quiet"]
+    words += ["--answers", "0", "--server", server.address, "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "Give --server.model" in capsys.readouterr().err
+    main([*words, "--server.model", "big"])
+    assert len(server.seen) == 16
+    with pytest.raises(InputError, match="the address of a server"):
+        language.distill("phrases", teacher=server.address)
+
+
 def test_only_empty_answers_are_refused(server, source, tokenizer, engine):
     server.reply = lambda number, body: said(" ")
     with pytest.raises(InputError, match="all 40 answers of big are empty"):

@@ -95,7 +95,8 @@ class _File:
         for line in lines:
             try:
                 facts = parsed(line)
-                self.known[str(facts["request"])] = Answer(str(facts["text"]), bool(facts["whole"]))
+                if isinstance(facts["text"], str):
+                    self.known[str(facts["request"])] = Answer(facts["text"], bool(facts["whole"]))
             except (ValueError, KeyError, TypeError):  # cut off
                 continue
         self._torn = bool(lines and lines[-1])

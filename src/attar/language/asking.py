@@ -67,7 +67,7 @@ def answer_to(server: Server, request: Request, key: str, stop: threading.Event)
     tries = server.retries + 1
     raise InputError(
         f"the server at {server.address} gave no answer in {tries} {'tries' if tries > 1 else 'try'} ({reason}). Check "
-        "that it runs; the answers so far are kept, and the same command continues."
+        "that it runs. With the same --out no answer is asked for twice."
     )
 
 

@@ -278,6 +278,10 @@ def opened(
             # A copy would run on the parameters of the original.
             raise InputError(f"a trainer has replaced the {who}'s forward. Save the model and give its folder.")
         return model, tokenizer_beside(model)
+    if str(model).startswith(("http://", "https://")):
+        raise InputError(
+            f"the {who} is the address of a server. Name it with --server, and its model with --server.model."
+        )
     if is_fresh(str(model)):
         raise InputError(
             f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "

@@ -80,7 +80,10 @@ def _memory(word: str) -> tuple[int | str, int]:
     try:
         if not (device.isdigit() or device in ("cpu", "disk")):
             raise ValueError
-        return int(device) if device.isdigit() else device, int(convert_file_size_to_int(size))
+        count = int(convert_file_size_to_int(size))
+        if count < 0:
+            raise ValueError
+        return int(device) if device.isdigit() else device, count
     except ValueError:
         raise InputError(
             f"--teacher.memory {shortened(word)!r} is not DEVICE=SIZE. Give the number of a GPU or cpu, and a size: "
@@ -89,6 +92,9 @@ def _memory(word: str) -> tuple[int | str, int]:
 
 
 def _usable(folder: Path) -> Path:
+    from attar.core.store import make_folder
+
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--teacher.offload {folder} is a file. Give a folder.")
+    make_folder(folder)
     return folder
