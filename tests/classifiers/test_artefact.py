@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from torch import nn
 
 import attar
@@ -42,7 +43,9 @@ def test_a_student_of_whitened_images_brings_the_whitening(few_digits, engine, t
 def test_the_card_tells_how_and_where_it_was_made(small, tmp_path):
     small.save(tmp_path)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\nlibrary_name: attar\npipeline_tag: image-classification\ntags:\n- knowledge-distill")
+    data = ModelCard(card).data
+    assert (data.library_name, data.pipeline_tag) == ("attar", "image-classification")
+    assert data.tags == ["knowledge-distillation", "attar"]
     assert "# A student of digits, by alone" in card
     assert "| epochs | 1 |" in card
     assert f"Data fingerprint: `{small.origin.fingerprint}`" in card

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from torch import nn
 
 from attar.convolution.artefact import ConvolutionPlan, LayerChoice, WholeNetwork
@@ -43,9 +44,9 @@ def test_it_comes_back_from_its_folder(made, tmp_path):
     facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     assert facts["kind"] == "convolution"
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert card.startswith(
-        "---\nlibrary_name: attar\ntags:\n- sparse-convolution\n- attar\n---\n# A plan of convolutions"
-    )
+    data = ModelCard(card).data
+    assert (data.library_name, data.tags) == ("attar", ["sparse-convolution", "attar"])
+    assert "\n---\n# A plan of convolutions" in card
     assert "| runs | 31 |\n" in card
 
 

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 
 from attar import verbs
 from attar.core.artefact import write_facts
@@ -51,9 +52,9 @@ def test_the_files_say_where_it_came_from(runtime, tmp_path):
     facts = json.loads((tmp_path / "artefact.json").read_text(encoding="utf-8"))
     assert (facts["kind"], facts["origin"]["method"], facts["origin"]["seed"]) == ("mixtures", "runnalls", 0)
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert card.startswith(
-        "---\nlibrary_name: attar\ntags:\n- gaussian-mixture\n- attar\n---\n# standard-1d, reduced by"
-    )
+    data = ModelCard(card).data
+    assert (data.library_name, data.tags) == ("attar", ["gaussian-mixture", "attar"])
+    assert "\n---\n# standard-1d, reduced by" in card
     assert "5 Gaussians in 1 dimensions that stand for 10" in card
     assert "| n_components | 5 |" in card
 
