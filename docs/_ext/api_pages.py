@@ -77,15 +77,20 @@ def entry(one: Name) -> str:
     return f"### {one.imports[0].rpartition('.')[2]}\n\n{several}{link}\n\n{block}"
 
 
-def as_it_stands(_app: Any, what: str, _name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
-    """Keep what would be taken for markup: |x| and p_ in formulas, a colon in the words of a field."""
+def as_it_stands(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
+    """Keep what docutils would take for markup in formulas: |x| and p_. Before napoleon."""
     for at, line in enumerate(lines):
         parts = line.split("`")
         parts[::2] = [LOOKS_LIKE_MARKUP.sub(r"\\\g<0>", part) for part in parts[::2]]
         lines[at] = "`".join(parts)
-    if what in ("attribute", "data", "property"):
-        # What stands before a colon in the first line would be a type.
-        lines.insert(0, "")
+
+
+def without_types(_app: Any, what: str, _name: str, _thing: Any, _options: Any, lines: list[str]) -> None:
+    """Put back what napoleon takes for a type: the words before a colon in the first line of a field. After it."""
+    told = [line for line in lines if line.startswith(":type: ")]
+    if what in ("attribute", "data", "property") and told:
+        rest = [line for line in lines if line not in told]
+        lines[:] = [f"{told[0].removeprefix(':type: ')}: {rest[0]}", *rest[1:]]
 
 
 def skipped(_app: Any, _what: str, name: str, _thing: Any, skip: bool, _options: Any) -> bool | None:
@@ -97,5 +102,6 @@ def setup(app: Any) -> dict[str, bool]:
     """Sphinx's hook."""
     app.connect("builder-inited", write_pages)
     app.connect("autodoc-process-docstring", as_it_stands, priority=400)
+    app.connect("autodoc-process-docstring", without_types, priority=600)
     app.connect("autodoc-skip-member", skipped)
     return {"parallel_read_safe": True}
