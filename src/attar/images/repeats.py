@@ -52,7 +52,7 @@ def trainings(
     def seen() -> None:
         watch(next(taken))
 
-    several = build is None and len(numbers) > 1 and on_a_gpu(runtime)
+    several = build is None and len(numbers) > 1 and on_a_gpu(runtime) and runtime.processes.count == 1
     at_once = together(method, each(numbers[0]), runtime) if several else 1
     if at_once > 1:
         for first in range(0, len(numbers), at_once):
