@@ -280,7 +280,21 @@ def test_only_empty_answers_are_refused(server, source, tokenizer, engine):
         ({"address": "localhost:8000"}, "teacher", "pair", "is not an address such as http"),
         ({"address": "http:///v1"}, "teacher", "pair", "is not an address"),
         ({"address": "file:///etc/passwd"}, "teacher", "pair", "is not an address"),
+        *[
+            ({"address": address}, "teacher", "pair", "is not an address such as http")
+            for address in (
+                "http://[::1/v1",
+                "http://host:99999/v1",
+                "http://host:port/v1",
+                "http://host :80/v1",
+                "http://host/v1\n",
+                "http://.../v1",
+                "http://höst/v1",
+                "http://host/v1?key=word",
+            )
+        ],
         ({"address": "http://me:word@host/v1"}, "teacher", "pair", "holds a name or a password"),
+        ({"address": "http://me:word@[host/v1"}, "teacher", "pair", "holds a name or a password"),
         ({"address": "http://host/v1"}, "teacher", "pair", "Give --server.model"),
         ({"address": "http://host/v1", "model": "a"}, "off-policy", "pair", "--answers-by is off-policy"),
         ({"address": "http://host/v1", "model": "a"}, "teacher", "text", "the data are plain text"),
@@ -296,6 +310,7 @@ def test_servers_that_cannot_be_asked_are_refused(settings, answers_by, form, se
     with pytest.raises(InputError, match=sentence) as told:
         check_used(Server(**settings), answers_by, form)
     assert "word" not in str(told.value).replace("password", "")
+    assert "\n" not in str(told.value)
 
 
 KILLED = """

@@ -82,6 +82,18 @@ def _turns(row: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{"role": turn["role"], "content": turn["content"]} for turn in row["messages"][:-1]]
 
 
+def _is_address(text: str) -> bool:
+    """Whether a text is the address of a server that can be asked."""
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname or ""
+        host.encode("idna")
+        known = parts.scheme in ("http", "https") and host != "" and parts.port != 0
+    except ValueError:  # also of a port, which is read late
+        return False
+    return known and not parts.query and not parts.fragment and all("!" <= letter <= "~" for letter in text)
+
+
 def check_used(server: Server, answers_by: str, form: str) -> None:
     """Check that a server is named in full, and that its answers are asked for.
 
@@ -92,11 +104,11 @@ def check_used(server: Server, answers_by: str, form: str) -> None:
         if server != Server():
             raise InputError("settings of a server are given, but no server. Give --server http://localhost:8000/v1.")
         return
-    parts = urlsplit(server.address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise InputError(f"--server {shortened(server.address)!r} is not an address such as http://localhost:8000/v1.")
-    if parts.username or parts.password:
+    if "@" in server.address:
         raise InputError(f"--server holds a name or a password. Put a key into {KEY} in the environment instead.")
+    if not _is_address(server.address):
+        told = shortened(server.address.partition("?")[0])  # what follows may be a key
+        raise InputError(f"--server {told!r} is not an address such as http://localhost:8000/v1.")
     if not server.model:
         raise InputError("--server needs the name of a model on it. Give --server.model.")
     if answers_by != "teacher":
