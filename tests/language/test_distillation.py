@@ -185,8 +185,14 @@ def test_settings_that_do_not_go_together_are_refused(settings, sentence):
 
 
 def test_what_does_not_fit_the_models_is_refused_and_nothing_is_lost(run, source, tokenizer, tmp_path, engine):
-    with pytest.raises(InputError, match="--divergence forward needs a teacher"):
-        run(DistillLanguage.of(**SMALL), teacher=None)
+    for flag, settings in {
+        "--divergence forward": {},
+        "--divergence policy": {"divergence": "policy", "teacher_weight": 0.0},
+        "--span-weight": {"divergence": "none", "span_weight": 1.0},
+        "--answers-by teacher": {"divergence": "none", "answers_by": "teacher"},
+    }.items():
+        with pytest.raises(InputError, match=f"^{flag} needs a teacher"):
+            run(DistillLanguage.of(**{**SMALL, **settings}), teacher=None)
     with pytest.raises(InputError, match="max_length is 200, but the models read at most 96 tokens"):
         run(DistillLanguage.of(**{**SMALL, "max_length": 200}), tmp_path / "run")
     with pytest.raises(InputError, match="max_prompt is 96 of 96 tokens, so no token is left"):

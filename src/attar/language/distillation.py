@@ -219,15 +219,17 @@ class DistillLanguage(Settings):
     @property
     def needs_teacher(self) -> bool:
         """Whether the settings need a teacher."""
-        compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
-        return compares or self.spans.span_weight > 0 or self.schedule.answers_by == "teacher"
+        return bool(self._teacher_needed_by())
 
-    def _lacks_teacher(self, pair: LanguagePair) -> bool:
-        """Whether a teacher is needed that is not there. A server's answers need none."""
-        if pair.teacher is not None or not self.needs_teacher:
-            return False
-        compares = self.objective.divergence != "none" and self.objective.teacher_weight > 0
-        return pair.server is None or compares or self.spans.span_weight > 0
+    def _teacher_needed_by(self, *, asks_server: bool = False) -> str:
+        """The flag that needs a teacher; empty for none. A server gives answers in its place."""
+        kind, weight = self.objective.divergence, self.objective.teacher_weight
+        needs = {
+            f"--divergence {kind}": kind == "policy" or (kind != "none" and weight > 0),
+            "--span-weight": self.spans.span_weight > 0,
+            "--answers-by teacher": self.schedule.answers_by == "teacher" and not asks_server,
+        }
+        return next((flag for flag, needed in needs.items() if needed), "")
 
     @property
     def _answers(self) -> bool:
@@ -245,8 +247,9 @@ class DistillLanguage(Settings):
             InputError: A teacher is needed but missing, lengths are too large for the models, or no token can be
                 learned.
         """
-        if pair.stored is None and self._lacks_teacher(pair):
-            raise InputError(f"--divergence {self.objective.divergence} needs a teacher. Give one (--teacher).")
+        flag = self._teacher_needed_by(asks_server=pair.server is not None)
+        if pair.stored is None and pair.teacher is None and flag:
+            raise InputError(f"{flag} needs a teacher. Give one (--teacher).")
         if pair.stored is not None:
             check_recall(self, pair)
         usual = pair.stored.origin.max_length if pair.stored else min(512, pair.longest)
