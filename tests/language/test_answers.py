@@ -187,7 +187,7 @@ def test_answers_do_not_stay_in_memory(store):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"answers_by": "mixed"}, "--answers-by mixed needs the teacher's word on the student's answers"),
+        ({"answers_by": "mixed"}, "--answers-by mixed needs the teacher's word on other answers than the references"),
         ({"answers_by": "teacher", "divergence": "none"}, "--divergence none with --teacher-weight 1 uses no stored"),
         ({"teacher_weight": 0.0}, "with --teacher-weight 0 uses no stored"),
         ({"divergence": "none"}, "--divergence none with --teacher-weight 1 uses no stored"),

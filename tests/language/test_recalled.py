@@ -157,10 +157,24 @@ def test_what_is_stored_comes_back_within_its_bound(kind, top, words):
     torch.testing.assert_close(told[:, 1], log_p.gather(1, PLACES.targets.unsqueeze(1)).squeeze(1))
 
 
-@pytest.mark.parametrize(("value", "sentence"), [(-math.inf, "rules out tokens"), (math.nan, "hold NaN or infinity")])
-def test_logits_that_cannot_be_stored_are_refused(value, sentence):
+@pytest.mark.parametrize("kind", ["float16", "int8"])
+@pytest.mark.parametrize("masked", [-1e4, -1e9, -1e30])
+def test_tokens_that_a_teacher_masks_leave_the_others_exact(kind, masked):
+    logits = torch.randn(2, 7, 9, generator=torch.Generator().manual_seed(0))
+    logits[..., 4:] = masked
+    kept, tokens, _ = decoded(encoded(logits, PLACES, words=9, top=6, kind=kind)[0])
+    wanted = torch.log_softmax(logits.reshape(-1, 9)[PLACES.rows], dim=1).exp().gather(1, tokens)
+    torch.testing.assert_close(kept.exp(), wanted, rtol=0.25, atol=1e-6)
+
+
+@pytest.mark.parametrize("token", [0, 4])
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [(-math.inf, "rules out tokens"), (math.nan, "hold NaN or infinity"), (math.inf, "hold NaN or infinity")],
+)
+def test_logits_that_cannot_be_stored_are_refused(value, sentence, token):
     logits = torch.zeros(2, 7, 9)
-    logits[..., 4] = value
+    logits[..., token] = value
     with pytest.raises(InputError, match=sentence):
         encoded(logits, PLACES, words=9, top=3, kind="float16")
 

@@ -3,7 +3,7 @@
 Of each token log p is kept, as float16, or as a number from 0 to 255 between the least and the largest (int8). The
 logarithm of the rest's mass is kept in float32. What is read is normalised again. Then each log-probability is off by
 at most |log p| / 1024 (float16, by the largest |log p| of the position), or by the largest less the least one, divided
-by 255 (int8). Where K is the size of the vocabulary there is no rest, and no token number is kept.
+by 255 (int8, where one below -100 counts as -100: a token that is masked out would leave no levels to the others). Where K is the size of the vocabulary there is no rest, and no token number is kept.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,8 @@ TWO_BYTES = 2**16
 LEVELS = 255
 LEAST = -65_000.0
 """The least logarithm that float16 holds, and more than any softmax tells apart."""
+LEAST_LEVEL = -100.0
+"""The least logarithm of int8."""
 
 
 def kinds_of(top: int, words: int, kind: Format) -> dict[str, tuple[torch.dtype, int]]:
@@ -84,7 +86,7 @@ def encoded(
 
 def _check(logits: Tensor) -> None:
     low, high = logits.aminmax()
-    if not bool(logits[:, 0].isfinite().all() & high.isfinite()) or bool(low.isnan()):
+    if not bool(high.isfinite()) or bool(low.isnan()):
         raise InputError("the teacher's logits hold NaN or infinity. Check the teacher or its precision.")
     if bool(low < RULED_OUT):
         raise InputError(
@@ -107,6 +109,7 @@ def _encoded(log_p: Logs, top: int, kind: Format) -> tuple[Parts, Tensor]:
         mass = kept.exp().sum(dim=1).clamp_(max=1)
     if kind == "float16":
         return {**parts, "values": kept.clamp(min=LEAST).half()}, mass
+    kept = kept.clamp(min=LEAST_LEVEL)
     low, high = kept.aminmax(dim=1, keepdim=True)
     scale = ((high - low) / LEVELS).clamp_(min=1e-12)
     numbers = ((kept - low) / scale).round_().clamp_(0, LEVELS).to(torch.uint8)

@@ -15,7 +15,7 @@ class Memory(Settings):
 
     gradient_checkpointing: bool = False
     """Whether the student's activations are computed again in the backward pass instead of being kept, layer by layer
-    (Chen et al., arXiv:1604.06174). It saves memory and costs about a third more time."""
+    (Chen et al., arXiv:1604.06174). It saves memory and costs one more forward pass of the student."""
     student_precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the student's parameters in training. With bfloat16 the optimiser keeps float32 master copies, in
     which it takes its steps."""

@@ -97,10 +97,9 @@ def check_recall(method: Any, pair: Any) -> None:
         raise InputError("--packing does not work with --stored-answers. Leave out one of them.")
     by = method.schedule.answers_by
     if pair.teacher is None and by != "off-policy":
-        what = "the teacher's own answers" if by == "teacher" else "the teacher's word on the student's answers"
         raise InputError(
-            f"--answers-by {by} needs {what}, which are not stored. Give the teacher as well (--teacher), or "
-            "--answers-by off-policy."
+            f"--answers-by {by} needs the teacher's word on other answers than the references, and that is not stored. "
+            "Give the teacher as well (--teacher), or --answers-by off-policy."
         )
     if method.clipping.teacher_clip != "none":
         raise InputError(

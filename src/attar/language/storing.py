@@ -125,7 +125,7 @@ class StoreAnswers(Settings):
     others. The size of the vocabulary, or more, keeps all."""
     logits: Format = "float16"
     """Format of stored log-probabilities. int8 is a third smaller; each is off by at most the distance of the least and
-    the largest of a place, divided by 255."""
+    the largest of a place, divided by 255. One below -100 counts as -100."""
     batch: Annotated[int, Range(1)] = 16
     """Batch size: rows that the teacher reads together."""
     max_length: Annotated[int, Range(2)] | None = None
