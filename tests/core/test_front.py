@@ -98,7 +98,14 @@ def test_a_students_card_names_its_teacher():
         **{"method": "kd", "settings": {}, "seed": 0, "machine": {}, "fingerprint": "f", "source": "digits"},
     )
     assert "Teacher: runs/large." in made(origin)
-    assert front.teachers_of(SimpleNamespace(call={"task": {"teacher": ["a", "b", 3]}})) == ["a", "b"]
+    for task, names in (
+        ({"teacher": ["a", "b", 3]}, ["a", "b"]),
+        ({"teacher": {"model": "large", "precision": "bfloat16"}}, ["large"]),
+        ({"server": {"address": "http://localhost:1/v1", "model": "larger"}}, ["larger"]),
+        ({"teacher": {"precision": "bfloat16"}}, []),
+        ({}, []),
+    ):
+        assert front.teachers_of(SimpleNamespace(call={"task": task})) == names
 
 
 @settings(deadline=None, max_examples=60)

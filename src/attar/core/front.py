@@ -138,11 +138,16 @@ def models_on_hub(origin: Any) -> tuple[list[str], str | None]:
 
 
 def teachers_of(origin: Any) -> list[str]:
-    """The teachers of a student as they were named when it was made."""
+    """The teachers of a student as they were named when it was made; also the model on a server that answered."""
     task = _call(origin).get("task")
-    teacher = task.get("teacher") if isinstance(task, Mapping) else None
-    named = teacher.get("network") if isinstance(teacher, Mapping) else teacher
-    return [clean(name) for name in (named if isinstance(named, list) else [named]) if isinstance(name, str) and name]
+    roles = [task.get(role) for role in ("teacher", "server")] if isinstance(task, Mapping) else []
+    return [clean(name) for role in roles for name in _names_in(role)]
+
+
+def _names_in(role: Any) -> list[str]:
+    """The networks or models that a role names, by themselves or among settings."""
+    named = role.get("network", role.get("model")) if isinstance(role, Mapping) else role
+    return [name for name in (named if isinstance(named, list) else [named]) if isinstance(name, str) and name]
 
 
 def _call(origin: Any) -> Mapping[str, Any]:
