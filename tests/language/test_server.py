@@ -199,11 +199,11 @@ def test_nothing_is_asked_twice(server, engine, tmp_path):
     assert len(server.seen) == 5
 
 
-def distilled(source, server, tokenizer, engine, out=None, method=None, **settings):
+def distilled(source, server, tokenizer, engine, out=None, method=None, say=None, **settings):
     given = Server(**{"address": server.address, "model": "big", "timeout": 5.0, **settings})
     return language.distill(
         source, DistillLanguage.of(**{**SMALL, **(method or {})}), tokenizer=tokenizer, server=given, out=out,
-        engine=engine, answers=0,
+        engine=engine, answers=0, say=say,
     )  # fmt: skip
 
 
@@ -269,8 +269,15 @@ def test_the_command_asks_a_server(server, tmp_path, capsys):
 
 def test_only_empty_answers_are_refused(server, source, tokenizer, engine):
     server.reply = lambda number, body: said(" ")
-    with pytest.raises(InputError, match="all 40 answers of big are empty"):
+    with pytest.raises(InputError, match=r"all 40 answers of big are empty\. Check"):
         distilled(source, server, tokenizer, engine)
+    server.reply = lambda number, body: said("", "length")
+    with pytest.raises(InputError, match="are empty, 40 of them cut off before any text"):
+        distilled(source, server, tokenizer, engine)
+    told = []
+    server.reply = lambda number, body: said("" if number % 4 else "yes", "length")
+    distilled(source, server, tokenizer, engine, say=told.append)
+    assert any("note: 30 of 40 answers of big are empty, 30 of them cut off" in line for line in told)
 
 
 @pytest.mark.parametrize(

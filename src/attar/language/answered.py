@@ -50,11 +50,7 @@ def fill(kept: Store, pair: LanguagePair, by: Tokeniser, sampling: Sampling, run
     requests = [server.body(row, limit, *how) for row, limit in zip(pair.data.train, limits, strict=True)]
     home = None if runtime.folder is None else runtime.folder / "run" / FILE
     answers = runtime.processes.once(lambda: collected(server, requests, home, runtime))
-    empty = sum(not answer.text.strip() for answer in answers)
-    if empty == len(answers):
-        raise InputError(f"all {empty} answers of {server.model} are empty. Check the model and its endpoint.")
-    if empty:
-        runtime.say(f"note: {empty:,} of {len(answers):,} answers of {server.model} are empty.")
+    _check_empty(answers, server, runtime)
     rows = [_with_answer(row, answer.text) for row, answer in zip(pair.data.train, answers, strict=True)]
     tokens = by.read(replace(pair.data, train=_dataset(rows)), "train")
     for start in range(0, len(rows), TOGETHER):
@@ -62,6 +58,24 @@ def fill(kept: Store, pair: LanguagePair, by: Tokeniser, sampling: Sampling, run
         found = tokens.batch(numbers)
         said = zip(found.response_ids, (answers[number] for number in numbers), strict=True)
         kept.put(Batch.of(found.prompt_ids, [_cut(ids, answer, pair.stops) for ids, answer in said]), numbers)
+
+
+def _check_empty(answers: Sequence[Answer], server: Server, runtime: Runtime) -> None:
+    """Tell how many answers are empty, and what a student makes of them.
+
+    Raises:
+        InputError: All are.
+    """
+    empty = [answer for answer in answers if not answer.text.strip()]
+    cut = sum(not answer.whole for answer in empty)  # a model that thinks before it answers, say
+    why = f", {cut:,} of them cut off before any text (--new-tokens, --max-length)" if cut else ""
+    if len(empty) == len(answers):
+        raise InputError(
+            f"all {len(empty)} answers of {server.model} are empty{why}. Check the model and its endpoint."
+        )
+    if empty:
+        told = f"{len(empty):,} of {len(answers):,} answers of {server.model} are empty{why}"
+        runtime.say(f"note: {told}. To these prompts the student learns to say nothing.")
 
 
 def collected(server: Server, requests: Sequence[Request], home: Path | None, runtime: Runtime) -> list[Answer]:
