@@ -177,6 +177,18 @@ def test_a_killed_run_ends_in_the_same_bytes(store, source, teacher, tokenizer, 
     assert [name for name in one if one[name] != other[name]] == []
 
 
+def test_a_file_that_is_removed_while_a_run_is_stopped_is_told_on_one_line(
+    source, teacher, tokenizer, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(storing, "MEGABYTE", 2**15)
+    method, how = language.StoreAnswers(**LENGTHS), {"teacher": teacher, "tokenizer": tokenizer, "answers": 0}
+    with dying(method, 3):
+        language.label(source, method, out=tmp_path, engine=EVERY_STEP, **how)
+    (tmp_path / shard_name(0)).unlink()
+    with pytest.raises(InputError, match=r"answers-00000\.safetensors is missing\. Delete the folder"):
+        language.label(source, method, out=tmp_path, engine=EVERY_STEP, **how)
+
+
 def test_answers_do_not_stay_in_memory(store):
     """What a step holds is one file, however many there are."""
     made = store(top=20)

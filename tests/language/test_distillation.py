@@ -190,6 +190,7 @@ def test_what_does_not_fit_the_models_is_refused_and_nothing_is_lost(run, source
         "--divergence policy": {"divergence": "policy", "teacher_weight": 0.0},
         "--span-weight": {"divergence": "none", "span_weight": 1.0},
         "--answers-by teacher": {"divergence": "none", "answers_by": "teacher"},
+        "--align-by spans": {"divergence": "none", "align_by": "spans"},
     }.items():
         with pytest.raises(InputError, match=f"^{flag} needs a teacher"):
             run(DistillLanguage.of(**{**SMALL, **settings}), teacher=None)

@@ -18,6 +18,7 @@ from attar.language.distillation import DistillLanguage
 from attar.language.models import byte_tokenizer, fresh_model
 from attar.language.server import Server
 from attar.language.tasks import Distill
+from two_processes import printed_by
 
 STUDENT = {"student": "llama:layers=1,width=16,heads=2", "steps": 1, "batch": 4, "max_length": 96, "new_tokens": 2}
 OPTIONS = {
@@ -105,3 +106,67 @@ def test_two_options_work_together_or_are_refused(one, other, a_step, monkeypatc
     with pytest.raises(InputError) as error:
         a_step(one, other)
     assert "\n" not in str(error.value)
+
+
+TWO = """
+import json, os
+import torch
+import attar.language as language
+from attar.core.runtime import Engine
+from attar.language.models import byte_tokenizer, fresh_model
+
+FOLDER = os.environ["FOLDER"]
+data = language.load([{"prompt": f"{n} and {n} is ", "completion": str(2 * n)} for n in range(30)])
+tokenizer, other = byte_tokenizer(data.texts(), 270), byte_tokenizer(data.texts(), 264)
+teacher, stranger = (
+    fresh_model("gpt2:layers=1,width=16,heads=2", own, 64, torch.Generator().manual_seed(1)).eval()
+    for own in (tokenizer, other)
+)
+for one in (stranger, other):
+    one.save_pretrained(f"{FOLDER}/stranger")
+engine = Engine(device="cpu", quiet=True, checkpoint_seconds=0)
+small = {"student": "llama:layers=1,width=16,heads=2", "steps": 4, "batch": 9, "max_length": 64}
+kinds = {
+    "packing": {"packing": True, "gradient_checkpointing": True},
+    "stored": {"micro": 4},
+    "bfloat16": {"student_precision": "bfloat16", "lora_rank": 2, "select": "rouge", "validation_answers": 2},
+    "another tokenizer": {"align_by": "spans"},
+}
+
+def losses(name, count):
+    method = language.DistillLanguage.of(**small, **kinds[name])
+    stored = f"{FOLDER}/answers" if name == "stored" else None
+    who = f"{FOLDER}/stranger" if name == "another tokenizer" else None if stored else teacher
+    out = f"{FOLDER}/{name} {count}"
+    language.distill(
+        data, method, teacher=who, tokenizer=tokenizer, out=out, engine=engine, answers=0, stored_answers=stored
+    )
+    with open(f"{out}/run/metrics.jsonl", encoding="utf-8") as file:
+        return [json.loads(line)["loss"] for line in file]
+
+language.label(
+    data, language.StoreAnswers(top=9, max_length=64), teacher=teacher, tokenizer=tokenizer, out=f"{FOLDER}/answers",
+    engine=engine, answers=0,
+)
+alone = {name: losses(name, 1) for name in kinds}
+children = []
+for rank in range(2):
+    child = os.fork()
+    if not child:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        found = {name: losses(name, 2) for name in kinds}
+        if rank == 0:
+            print(json.dumps([alone, found]), flush=True)
+        os._exit(0)
+    children.append(child)
+assert not any(os.waitpid(child, 0)[1] for child in children)
+"""
+
+
+def test_two_processes_train_as_one(tmp_path, monkeypatch):
+    """Also of a last batch of three rows, which passes of four give to one process alone."""
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    alone, together = printed_by(TWO)
+    assert {name: len(losses) for name, losses in alone.items()} == dict.fromkeys(together, 4)
+    for name, losses in alone.items():
+        assert together[name] == pytest.approx(losses, rel=2e-3 if name == "bfloat16" else 1e-5), name

@@ -3,7 +3,8 @@
 Of each token log p is kept, as float16, or as a number from 0 to 255 between the least and the largest (int8). The
 logarithm of the rest's mass is kept in float32. What is read is normalised again. Then each log-probability is off by
 at most |log p| / 1024 (float16, by the largest |log p| of the position), or by the largest less the least one, divided
-by 255 (int8, where one below -100 counts as -100: a token that is masked out would leave no levels to the others). Where K is the size of the vocabulary there is no rest, and no token number is kept.
+by 255 (int8). There one below -100 counts as -100: tokens that a teacher masks would leave no levels to the others.
+Where K is the size of the vocabulary there is no rest, and no token number is kept.
 """
 
 from collections.abc import Mapping

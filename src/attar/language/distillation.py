@@ -228,6 +228,7 @@ class DistillLanguage(Settings):
             f"--divergence {kind}": kind == "policy" or (kind != "none" and weight > 0),
             "--span-weight": self.spans.span_weight > 0,
             "--answers-by teacher": self.schedule.answers_by == "teacher" and not asks_server,
+            f"--align-by {self.alignment.align_by}": self.alignment.aligns,
         }
         return next((flag for flag, needed in needs.items() if needed), "")
 

@@ -248,8 +248,10 @@ class StoreAnswers(Settings):
         return StoredAnswers(pair.tokenizer, index, tuple(shards), origin, mass, -likely, folder=state.folder)
 
     def _shard(self, number: int, digest: str, state: Storing) -> Shard:
-        rows = state.plan.end_of(number) - state.plan.firsts[number]
-        return Shard(rows, (state.folder / shard_name(number)).stat().st_size, digest)
+        rows, path = state.plan.end_of(number) - state.plan.firsts[number], state.folder / shard_name(number)
+        if not path.is_file():  # somebody has removed it since
+            raise InputError(f"{path} is missing. Delete the folder, and store the answers again.")
+        return Shard(rows, path.stat().st_size, digest)
 
 
 def _put(parts: Parts, start: int, stop: int, state: Storing, runtime: Runtime) -> None:
