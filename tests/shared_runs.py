@@ -1,4 +1,4 @@
-"""What a program makes in two processes, beside what it makes in one."""
+"""What a program makes in several processes, beside what it makes in one."""
 
 import json
 import os
@@ -6,17 +6,17 @@ from typing import Any
 
 from two_processes import printed_by
 
-IN_TWO = """
+IN_SEVERAL = """
 import json, os
 
-for rank in (0, 1):
+for rank in range(COUNT):
     if not os.fork():
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "COUNT", "LOCAL_WORLD_SIZE": "COUNT"}
         found = made("two")
         if rank == 0:
             print(json.dumps(found), flush=True)
         os._exit(0)
-assert [os.wait()[1] for _ in range(2)] == [0, 0]
+assert [os.wait()[1] for _ in range(COUNT)] == [0] * COUNT
 """
 
 
@@ -26,11 +26,18 @@ def two_and_one(program: str) -> tuple[dict[str, Any], dict[str, Any]]:
     Args:
         program: Defines `made`, which takes "two" or "one". In two processes it may print nothing.
     """
+    return several_and_one(program, 2)
+
+
+def several_and_one(program: str, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As `two_and_one`, in so many processes."""
     space: dict[str, Any] = {}
     exec(program, space)
     before = dict(os.environ)
     try:
-        return printed_by(program + IN_TWO), json.loads(json.dumps(space["made"]("one")))
+        return printed_by(program + IN_SEVERAL.replace("COUNT", str(count))), json.loads(
+            json.dumps(space["made"]("one"))
+        )
     finally:
         os.environ.clear()
         os.environ.update(before)

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 
 from attar.commands.verbs import GROUPS, MAKING, ONCE, VERBS
 from attar.core.errors import InputError, Interrupted, Stopped, unknown
-from attar.core.failures import HERE, on_one_line, origin, told
+from attar.core.failures import HERE, on_one_line, origin, others_ended, told
+from attar.core.farewell import leave, message
 from attar.core.launcher import line_of, machines, rank, speaks
 from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, asked, met_by
 
@@ -199,9 +200,14 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def _complain(text: str, error: BaseException) -> None:
-    """Say on one line what went wrong; of several processes in the first one's voice, if it is not a mistake."""
-    if speaks():
-        _print(f"attar: {on_one_line(text)}")
+    """Say on one line what went wrong. Several processes say it once (see `attar.core.farewell`)."""
+    line = on_one_line(text)
+    stopped = isinstance(error, KeyboardInterrupt)
+    said = (line if speaks() else None) if stopped else message(line, lost=others_ended(error))
+    if said is not None:
+        _print(f"attar: {said}")
+    if not stopped:
+        leave()
     if os.environ.get(TRACEBACK) not in (None, "", "0"):
         _print("".join(traceback.format_exception(error)).rstrip())
 

@@ -396,6 +396,83 @@ def test_a_refusal_is_one_line_from_one_process(tmp_path):
     ]
 
 
+FAILING = """
+import json, os, signal, sys
+from pathlib import Path
+import pyarrow.parquet, sklearn.datasets, torch.distributed, tyro
+import attar.images.artefact, attar.images.condense.dm, attar.images.score, attar.verbs
+from attar.cli import main
+from attar.core import engine
+from attar.core.errors import InputError
+
+def failing(fault, words):
+    plain, taken = engine._step, []
+
+    def step(*given):
+        taken.append(given)
+        if len(taken) == 3:
+            exec(fault)
+        return plain(*given)
+
+    engine._step = step if fault else plain
+    sys.exit(main(words))
+
+def ended(failed, fault, port, out):
+    "Codes and messages of three processes, which meet at a store beside them, as torchrun has one."
+    os.environ |= {"MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    out, children = Path(out), []
+    for rank in range(3):
+        child = os.fork()
+        if not child:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            os.dup2(os.open(f"{out}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+            failing(fault if rank == failed else "", [*sys.argv[2:], "--out", str(out)])
+        children.append(child)
+    store = torch.distributed.TCPStore("127.0.0.1", int(port), is_master=True, wait_for_workers=False)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    return codes, Path(f"{out}.txt").read_text(encoding="utf-8")
+
+for case in json.loads(sys.argv[1]):
+    child = os.fork()  # one that has no store yet
+    if not child:
+        print(json.dumps(ended(*case)), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+ENDED = "attar: another process of this run has ended, so this one cannot continue. Its own message"
+KILLED, REFUSED = "os.kill(os.getpid(), signal.SIGKILL)", "raise InputError('picture 7 cannot be read.')"
+FAILURES = [
+    (1, KILLED, ENDED, [2, -9, 2]),
+    (0, KILLED, ENDED, [-9, 2, 2]),
+    (2, REFUSED, "attar: process 2 of 3: picture 7 cannot be read.", [2, 2, 2]),
+    (0, REFUSED, "attar: picture 7 cannot be read.", [2, 2, 2]),
+    (1, "raise KeyError('x')", "attar: process 1 of 3: internal error, please report it: KeyError", [2, 70, 2]),
+]
+"""Which process fails, of what, what is printed, and the exit codes."""
+
+
+def test_a_failure_of_one_process_is_one_line_of_all(tmp_path):
+    cases = [(failing, fault, free_port(), str(tmp_path / str(n))) for n, (failing, fault, *_) in enumerate(FAILURES)]
+    command = [sys.executable, "-c", FAILING, json.dumps(cases), "condense", "dm", *CONDENSE.split(), "--quiet"]
+    done = subprocess.run(command, env=several(3), capture_output=True, text=True, timeout=300)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [codes for codes, _ in found] == [codes for *_, codes in FAILURES], found
+    for (*_, line, _), (_, told) in zip(FAILURES, found, strict=True):
+        assert "Traceback" not in told
+        lines = [one for one in told.splitlines() if one.startswith("attar: ")]
+        assert len(lines) == 1, told
+        assert lines[0].startswith(line)
+
+
+def test_only_the_first_process_writes_scores(tmp_path, monkeypatch, digits):
+    attar.condense(digits, attar.Random(ipc=1), out=tmp_path / "set", engine=Engine(quiet=True))
+    monkeypatch.setattr(processes, "current", lambda *, cpu: of(1, 2))
+    monkeypatch.setattr("attar.verbs.measured", lambda *given, **more: "scores")
+    main(["evaluate", str(tmp_path / "set"), "--json", str(tmp_path / "scores.json"), "--quiet"])
+    assert not (tmp_path / "scores.json").exists()
+    assert not (tmp_path / "set" / "scores.json").exists()
+
+
 def test_machines_that_do_not_share_the_run_folder_are_refused(tmp_path, monkeypatch):
     """Another process, on another machine, sees no folder, or an older checkpoint."""
     folder = engine.RunFolder(tmp_path / "run", Runtime(Engine(device="cpu")))

@@ -82,6 +82,7 @@ def test_what_a_network_draws_otherwise_is_refused():
         (lambda: torch.rand(2), "draws random numbers by rand,"),
         (lambda: torch.empty(2).bernoulli_(0.5), "draws random numbers by bernoulli_,"),
         (lambda: nn.AlphaDropout()(rows), "draws random numbers by alpha_dropout,"),
+        (lambda: nn.functional.gumbel_softmax(rows), "draws random numbers by gumbel_softmax,"),
         (lambda: nn.functional.dropout(rows[:, 0].expand(3, 2)[:, :1]), "whose first axis is not that of the samples"),
         (lambda: nn.functional.scaled_dot_product_attention(*[rows[None]] * 3, None, 0.1), "drops attention,"),
     ):
@@ -98,6 +99,35 @@ def test_activations_that_are_computed_again_are_refused():
     check_shareable(network, ALONE)
     with pytest.raises(InputError, match="checkpointing is on in Sequential, which 2 processes cannot share"):
         check_shareable(network, Echo())
+
+
+@pytest.mark.parametrize(
+    "layer, words",
+    [
+        (nn.MultiheadAttention(4, 2, dropout=0.1), "MultiheadAttention has a dropout of its own, which 2 processes"),
+        (nn.LSTM(4, 4, num_layers=2, dropout=0.1), "LSTM has a dropout of its own, which 2 processes"),
+        (nn.InstanceNorm2d(4, track_running_stats=True), "track_running_stats is on in InstanceNorm2d, which 2"),
+    ],
+)
+def test_layers_that_nothing_can_stand_in_for_are_refused(layer, words):
+    network = nn.Sequential(nn.Linear(2, 2), layer)
+    check_shareable(network, ALONE)
+    with pytest.raises(InputError, match=words):
+        check_shareable(network, Echo())
+    check_shareable(network.eval(), Echo())
+
+
+def test_a_network_of_ones_own_takes_all_rows_of_a_process_at_once(digits):
+    """Masks are drawn for them all."""
+    runtime, seen = Runtime(ENGINE, 0), []
+    runtime.processes = Echo()
+    method = TrainNetwork(protocol=PROTOCOLS["quick"]).resolve(digits, runtime)
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 10))
+    network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    state = method.build_with(network, digits, runtime)
+    state.at_once = 3
+    method.step(state, runtime)
+    assert seen == [method.protocol.batch // 2]
 
 
 def test_batch_norm_of_both_halves_is_that_of_the_whole():
@@ -125,6 +155,13 @@ def test_layers_tell_whether_they_compare_rows():
     assert treats_rows_alone(Architecture(width=4).resolve((1, 8, 8)).build((1, 8, 8), 10, torch.Generator()))
     assert not treats_rows_alone(nn.Sequential(nn.BatchNorm2d(2)))
     assert not treats_rows_alone(nn.Sequential(nn.Dropout2d()))
+    assert not treats_rows_alone(nn.MultiheadAttention(4, 2, dropout=0.1))
+    assert treats_rows_alone(nn.Sequential(nn.Linear(2, 2), nn.MultiheadAttention(4, 2)))
+
+    class Own(nn.Linear):
+        """It may draw as it likes."""
+
+    assert not treats_rows_alone(nn.Sequential(Own(2, 2)))
 
 
 @pytest.mark.parametrize("norm, exchanges", [("instance", 1), ("batch", 1 + 2 * 2)])

@@ -61,6 +61,8 @@ def main(arguments: list[str]) -> None:
     if engine.trackers:
         runtime.say("note: trackers are told of runs that make something. An evaluation prints its scores.")
     found = measured(artefacts, kind, scoring, runtime, data=given.data, reading=read["reading"])
+    if not runtime.processes.first:
+        return
     scoring.remember([one for one, name in zip(artefacts, folders, strict=True) if Path(name).exists()], found)
     print(found)
     if given.json is not None:

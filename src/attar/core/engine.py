@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attar.core import store, tracking
 from attar.core.divergence import LARGEST, Unlogged, at_step, check_learned, check_metrics
-from attar.core.errors import Diverged, InputError, Interrupted, Stopped
+from attar.core.errors import Diverged, InputError, Interrupted, OthersEnded, Stopped
 from attar.core.kinds import kind_of
 from attar.core.memory import PeakMemory
 from attar.core.pace import Pace
@@ -216,6 +216,8 @@ def _step(method: Method[A], state: Any, runtime: Runtime, step: int) -> Metrics
         return method.step(state, runtime)
     except Diverged as error:
         raise at_step(error, step, method) from None
+    except OthersEnded:
+        raise
     except InputError:
         check_learned(_learned(method, state, method.result(state, runtime)), LARGEST, step - 1, method)
         raise

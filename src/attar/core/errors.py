@@ -13,6 +13,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST = 200
 """Most characters of a word in a message."""
 
+OTHERS_ENDED = (
+    "another process of this run has ended, so this one cannot continue. Its own message, or the launcher's, says why. "
+    "To continue, run the same command again."
+)
+
 
 class InputError(Exception):
     """Bad input: what was wrong, where, and what would be right. The command prints the message and exits with code 2.
@@ -39,6 +44,10 @@ class Diverged(InputError):  # noqa: N818
         error = cls(f"{what}. Try a smaller step size ({names})." if names else f"{what}.")
         error.what, error.flags = what, tuple(flags)
         return error
+
+
+class OthersEnded(InputError):  # noqa: N818
+    """Another process of the run has ended, so that this one cannot continue."""
 
 
 class Stopped(KeyboardInterrupt):

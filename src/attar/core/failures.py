@@ -4,7 +4,7 @@ import errno
 import re
 from pathlib import Path
 
-from attar.core.errors import FULL, LONGEST, with_short_words
+from attar.core.errors import FULL, LONGEST, OTHERS_ENDED, OthersEnded, with_short_words
 
 HERE = Path(__file__).parents[1]
 LIBRARIES = (
@@ -25,6 +25,14 @@ MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_
 """Words by which torch says, in errors of no class of its own, that there is not enough memory."""
 TOO_LARGE = ("size calculation overflowed", "integer multiplication overflow", "array is too big", "allowed dimension")
 """Words of torch and NumPy for more elements than any machine could hold."""
+GONE = ("closed by peer", "reset by peer", "broken pipe", "pair closure", "remote process exited", "comm was aborted")
+"""Words of gloo, of NCCL and of the store when another process cannot be reached any more."""
+
+
+def others_ended(error: BaseException) -> bool:
+    """Whether an error says that another process of the run has ended."""
+    text = str(error).lower()
+    return isinstance(error, OthersEnded) or (isinstance(error, RuntimeError) and any(word in text for word in GONE))
 
 
 def told(error: BaseException) -> str | None:
@@ -34,6 +42,8 @@ def told(error: BaseException) -> str | None:
     """
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
     text = str(error).lower()
+    if others_ended(error):
+        return OTHERS_ENDED
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in text for word in MEMORY)):
         return f"there is not enough memory{_amount(error)}. Try smaller images, smaller batches or a smaller network."
     if isinstance(error, (RuntimeError, ValueError)) and any(word in text for word in TOO_LARGE):

@@ -8,7 +8,8 @@ of processes can resume from the one checkpoint that the first process writes.
 import atexit
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -17,7 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from attar.core.errors import InputError
+from attar.core.errors import OTHERS_ENDED, InputError, OthersEnded
+from attar.core.failures import others_ended
 from attar.core.launcher import LOCAL_SIZE, number_in, rank, size
 from attar.core.signals import ending
 
@@ -41,11 +43,17 @@ class Processes:
         return self.rank == 0
 
     def share(self, items: int) -> range:
-        """Which of so many items this process works on."""
+        """Which of so many items this process works on: of n processes every n-th, so that neighbours are parted.
+
+        Neighbours may be equally dear. Rows of one batch are dealt out by `rows`.
+        """
         return range(self.rank, items, self.count)
 
     def rows(self, count: int) -> slice:
-        """Which of so many rows this process works on: neighbours, the first ones in the first process; maybe none."""
+        """Which of so many rows this process works on: neighbours, the first ones in the first process; maybe none.
+
+        Joined in the order of the processes, they are in the order of the batch.
+        """
         ends = self.ends(count)
         return slice(ends[self.rank], ends[self.rank + 1])
 
@@ -110,18 +118,21 @@ class _Several(Processes):
         return number, _part(self, groups)
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        dist.all_reduce(tensor, group=self.group)
+        with _reaching_others():
+            dist.all_reduce(tensor, group=self.group)
         return tensor
 
     def join(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         # Every process must send as much as the others: what is missing is filled up, and cut off again.
         filled = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])]).contiguous()
         parts = [torch.empty_like(filled) for _ in counts]
-        dist.all_gather(parts, filled, group=self.group)
+        with _reaching_others():
+            dist.all_gather(parts, filled, group=self.group)
         return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def max_(self, tensor: Tensor) -> Tensor:
-        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
+        with _reaching_others():
+            dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
         return tensor
 
     def any(self, here: bool) -> bool:
@@ -129,7 +140,8 @@ class _Several(Processes):
 
     def collect(self, mine: list[T]) -> list[T]:
         everyone: list[Any] = [None] * self.count
-        dist.all_gather_object(everyone, mine, group=self.group)
+        with _reaching_others():
+            dist.all_gather_object(everyone, mine, group=self.group)
         return [everyone[item % self.count][item // self.count] for item in range(sum(map(len, everyone)))]
 
     def once(self, action: Callable[[], T]) -> T:
@@ -139,11 +151,27 @@ class _Several(Processes):
                 outcome = [action(), None]
             except InputError as error:
                 outcome = [None, error]
-        dist.broadcast_object_list(outcome, src=self.ranks[0], group=self.group)
+        with _reaching_others():
+            dist.broadcast_object_list(outcome, src=self.ranks[0], group=self.group)
         if outcome[1] is not None:
             raise outcome[1]
         result: T = outcome[0]
         return result
+
+
+@contextmanager
+def _reaching_others() -> Iterator[None]:
+    """Say in one line that another process has ended.
+
+    Raises:
+        OthersEnded: One has.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not others_ended(error):
+            raise
+        raise OthersEnded(OTHERS_ENDED) from None
 
 
 ALONE = Processes()

@@ -146,6 +146,12 @@ class Share:
 
 RECOMPUTED = ("gradient_checkpointing", "grad_checkpointing")
 """What says in modules of transformers and timm that activations are computed again."""
+COMPARING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
+"""Layers that compare rows, or draw at random."""
+DROPPING = (nn.MultiheadAttention, nn.RNNBase)
+"""Layers that drop inside of one function, if their `dropout` is not 0."""
+KNOWN = ("torch", "attar")
+"""Packages whose other layers do neither."""
 WHOLE = Share(0)
 """All rows, in one process."""
 
@@ -159,22 +165,38 @@ def current() -> Share | None:
 
 
 def treats_rows_alone(network: nn.Module) -> bool:
-    """Whether no layer of a network compares rows or draws at random in training, as far as its layers tell."""
-    drawing = nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd
-    return not any(isinstance(module, drawing) for module in network.modules())
+    """Whether no layer of a network compares rows or draws at random in training, as far as its layers tell.
+
+    What a module does that is neither PyTorch's nor attar's is not known.
+    """
+    return not any(
+        isinstance(module, COMPARING) or _drops_inside(module) or type(module).__module__.split(".")[0] not in KNOWN
+        for module in network.modules()
+    )
+
+
+def _drops_inside(module: nn.Module) -> bool:
+    """Whether a module drops by itself, where no function can be put in the place of PyTorch's."""
+    return isinstance(module, DROPPING) and bool(module.dropout) and module.training
 
 
 def check_shareable(network: nn.Module, processes: Processes) -> None:
     """Check that several processes can share the batches of a network.
 
     Raises:
-        InputError: Its activations are computed again in the backward pass, where nothing stands in for batch norm.
+        InputError: Its activations are computed again in the backward pass, where nothing stands in for batch norm; or
+            a layer draws at random, or keeps statistics of its rows, in a way that cannot be shared.
     """
-    if processes.count > 1 and any(getattr(part, name, False) for part in network.modules() for name in RECOMPUTED):
-        raise InputError(
-            f"gradient checkpointing is on in {type(network).__name__}, which {processes.count} processes cannot "
-            "share. Turn it off, or start one process."
-        )
+    if processes.count == 1:
+        return
+    end = f"which {processes.count} processes cannot share. Turn it off, or start one process."
+    for part in network.modules():
+        if any(getattr(part, name, False) for name in RECOMPUTED):
+            raise InputError(f"gradient checkpointing is on in {type(network).__name__}, {end}")
+        if _drops_inside(part):
+            raise InputError(f"{type(part).__name__} has a dropout of its own, {end}")
+        if isinstance(part, nn.modules.instancenorm._InstanceNorm) and part.track_running_stats and part.training:
+            raise InputError(f"track_running_stats is on in {type(part).__name__}, {end}")
 
 
 class _Joined(torch.autograd.Function):
@@ -345,6 +367,8 @@ _REFUSED = {
     F.alpha_dropout,
     F.feature_alpha_dropout,
     F.rrelu,
+    F.gumbel_softmax,
+    torch.normal,
     torch.rand,
     torch.randn,
     torch.randint,

@@ -206,7 +206,7 @@ def _is_common(folder: Path, processes: Processes) -> bool:
     """Whether a folder without a result is the same one for all processes, as a cache of each machine would not be."""
     if processes.count == 1 or not processes.any(not engine.finished(folder)):
         return False  # or it is to be read only
-    mark = folder / processes.once(lambda: f".{uuid.uuid4().hex}")
+    mark = folder / processes.once(lambda: f".{uuid.uuid4().hex}.tmp")  # named as a draft, which no other run minds
     with suppress(OSError):
         mark.touch() if processes.first else None
     processes.any(False)  # once it is there

@@ -231,7 +231,7 @@ class TrainExperts(Settings):
         plain = seen = state.source.inputs(rows, runtime.device)
         if operations:
             draw = draw_batch(share.rows, operations, runtime.generator(f"augment {number}"))
-            seen = augment(plain, draw.repeat(share.of(torch.arange(share.rows))))
+            seen = augment(plain, draw.repeat(share.taken))
         return plain, seen, state.source.targets[rows].to(runtime.device)
 
     def _gradient(

@@ -186,7 +186,8 @@ class TrainNetwork(Settings):
         state.optimizer.zero_grad(set_to_none=True)
         total = images.new_zeros(())
         draws = drawing(runtime.generator("dropout"), runtime.device) if self.protocol.dropout else nullcontext()
-        at_once = state.at_once if share.alone or not self.protocol.dropout else len(rows)
+        in_parts = share.alone or (state.rows_alone and not self.protocol.dropout)
+        at_once = state.at_once if in_parts else len(rows)  # masks are drawn for all rows of a process
         with draws, share.within(rows_alone=state.rows_alone):
             for part, wanted in zip(images.split(at_once), targets.split(at_once), strict=True):
                 loss = share.counted(state.loss(part, wanted) / len(rows), joined=state.joined)

@@ -16,7 +16,7 @@ all steps cannot be divided in this way.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -113,9 +113,9 @@ class Student:
     def own(self, batch: Batch, scale: float) -> tuple[Batch, float]:
         """The images of a batch that this process works on, and the scale; 0 if they do not count."""
         share = Share(len(batch.rows), self.runtime.processes)
-        draw = batch.draw
-        if draw is not None:
-            draw = replace(draw, operation=share.of(draw.operation), uniform=share.of(draw.uniform))
+        if share.alone:
+            return batch, scale
+        draw = None if batch.draw is None else batch.draw.repeat(share.taken)
         return Batch(share.of(batch.rows), draw), scale if share.own else 0.0
 
     def seen(self, images: Images, batch: Batch) -> Float[Tensor, "batch channel height width"]:

@@ -47,7 +47,7 @@ class Draw:
             return self
         return replace(self, counts=tuple(torch.bincount(self.operation, minlength=len(OPERATIONS)).tolist()))
 
-    def repeat(self, rows: Int[Tensor, " images"]) -> "Draw":
+    def repeat(self, rows: Int[Tensor, " images"] | slice) -> "Draw":
         """The draws of these rows: `draw.repeat(labels)` gives each image the draw of its class."""
         return Draw(self.operation[rows], self.uniform[rows], self.only, self.shift)
 
