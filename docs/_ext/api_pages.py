@@ -71,7 +71,8 @@ def entry(one: Name) -> str:
     link = f" · [{method}](../methods/{method}.md)" if method else ""
     part = part_of(one)
     directive = {"Functions": "autofunction", "Constants": "autodata"}.get(part, "autoclass")
-    lines = [f".. {directive}:: {one.path}"]
+    settings = "(**settings)" if part == "Methods" else ""
+    lines = [f".. {directive}:: {one.path}{settings}"]
     lines += ["   :no-members:"] if part == "Methods" else ["   :no-value:"] if part == "Constants" else []
     block = "\n".join(["```{eval-rst}", *lines, "```"])
     return f"### {one.imports[0].rpartition('.')[2]}\n\n{several}{link}\n\n{block}"
