@@ -192,6 +192,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "kinds of the docs": lists.kinds,
     "methods": lists.all_methods,
     "house": lists.house,
+    "device copies": lists.device_copies,
     "demo": demo,
     "five rows": five_rows,
     "digits-all": leagues,

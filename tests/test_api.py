@@ -16,7 +16,7 @@ import api_pages  # noqa: E402
 from attar.core.kinds import built_in  # noqa: E402
 from attar.core.lazy import homes_of  # noqa: E402
 
-DOCUMENTED = re.compile(r"^\.\. auto(?:function|class|data):: (\S+)$", re.MULTILINE)
+DOCUMENTED = re.compile(r"^\.\. auto(?:function|class|data):: ([\w.]+)(?:\(\*\*settings\))?$", re.MULTILINE)
 FUNCTION = '''
 def scaled(values, factor, *, least=0.0):
     """Scale values.

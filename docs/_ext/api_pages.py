@@ -71,7 +71,8 @@ def entry(one: Name) -> str:
     link = f" · [{method}](../methods/{method}.md)" if method else ""
     part = part_of(one)
     directive = {"Functions": "autofunction", "Constants": "autodata"}.get(part, "autoclass")
-    lines = [f".. {directive}:: {one.path}"]
+    settings = "(**settings)" if part == "Methods" else ""
+    lines = [f".. {directive}:: {one.path}{settings}"]
     lines += ["   :no-members:"] if part == "Methods" else ["   :no-value:"] if part == "Constants" else []
     block = "\n".join(["```{eval-rst}", *lines, "```"])
     return f"### {one.imports[0].rpartition('.')[2]}\n\n{several}{link}\n\n{block}"
@@ -93,6 +94,15 @@ def without_types(_app: Any, what: str, _name: str, _thing: Any, _options: Any, 
         lines[:] = [f"{told[0].removeprefix(':type: ')}: {rest[0]}", *rest[1:]]
 
 
+def without_links(_app: Any, tree: Any) -> None:
+    """Show the types of signatures as plain text: `bytes` would lead to whatever has that name."""
+    from sphinx import addnodes
+
+    for signature in tree.findall(addnodes.desc_signature):
+        for link in list(signature.findall(addnodes.pending_xref)):
+            link.replace_self(link.children)
+
+
 def skipped(_app: Any, _what: str, name: str, _thing: Any, skip: bool, _options: Any) -> bool | None:
     """Leave out what scikit-learn adds to its estimators for the routing of metadata."""
     return True if re.fullmatch(r"set_\w+_request", name) else None
@@ -104,4 +114,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", as_it_stands, priority=400)
     app.connect("autodoc-process-docstring", without_types, priority=600)
     app.connect("autodoc-skip-member", skipped)
+    app.connect("doctree-read", without_links)
     return {"parallel_read_safe": True}

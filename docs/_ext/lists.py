@@ -1,6 +1,7 @@
 """Lists of what attar has, made from its own declarations: kinds, methods, and the files of the house."""
 
 import ast
+import json
 from pathlib import Path
 
 from attar.core.card import table
@@ -32,6 +33,9 @@ OTHER_FILES = {
     "reporting/page.js": "the few lines of script of the report page",
 }
 """Files that have no docstring, by their path or their name."""
+DEVICES = Path(__file__).parents[2] / "tests" / "devices.json"
+SHOWN = ("dm", "dc", "dsa", "mtt", "sre2l", "gstam", "kd", "crd", "simclr", "dmd2", "language/sft")
+"""Whose copies to a GPU are shown: one method or two of each family."""
 
 
 def kinds(docs: str = "") -> str:
@@ -85,6 +89,13 @@ def _paper(entry: Entry) -> str:
         return ""
     first, *others = entry.paper.authors.split(" and ")[0].split(",")[0], *entry.paper.authors.split(" and ")[1:]
     return f"{first}{' et al.' if others else ''}, {entry.paper}"
+
+
+def device_copies() -> str:
+    """How often some methods copy to a GPU and wait for it, while they are built and in their third step."""
+    known = json.loads(DEVICES.read_text(encoding="utf-8"))
+    rows = [(f"`{name.split('/')[0]}`", *map(str, (*known[name][0], *known[name][3]))) for name in SHOWN]
+    return table(("method", "copies to build it", "waits", "copies in its third step", "waits"), rows)
 
 
 def house() -> str:

@@ -395,3 +395,10 @@ def test_help_imports_nothing_heavy():
     lines = imported_by(*map(tuple, pages))
     assert len(lines) == len(pages)
     assert [line for line in lines if not line.endswith(" []")] == []
+
+
+def test_help_of_another_kind_names_the_command_of_that_kind(shown):
+    last = shown("label", "--kind", "language", "--help").splitlines()[-1]
+    command = last.removeprefix("All settings: attar ")
+    assert command == "label --kind language --help-all"
+    assert "--shard-megabytes" in shown(*command.split())

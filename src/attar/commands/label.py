@@ -95,7 +95,7 @@ def _kind(arguments: list[str]) -> Kind:
 def _help(kind: Kind, labels: Entry, *, everything: bool) -> str:
     """Help of the verb for a kind, with the command that prints that of the others."""
     task = kind.task(VERB)
-    of_data = ["data, folder and seed", "the answers", "beside them"]
+    of_data = ["data, folder and seed", "the answers", "the teacher"]
     first = ["what is labelled", "the labels", "the teacher"] if task.of_artefact else of_data
     given = Given if task.of_artefact else GivenData
     groups: dict[str, Any] = dict(zip(first, (given, labels.everyday, task), strict=True))
@@ -110,4 +110,5 @@ def _help(kind: Kind, labels: Entry, *, everything: bool) -> str:
         first=first,
         positional=("folder",) if task.of_artefact else (),
         notes=[f"For {one.holds}: attar {VERB} --kind {one.name} --help" for one in others],
+        command="" if task.of_artefact else f"attar {VERB} --kind {kind.name}",
     )

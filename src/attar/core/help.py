@@ -25,7 +25,7 @@ LABELLED = re.compile(r"(score|picture|train):\s")
 """What begins a line that is copied."""
 PAGE = 40
 """Lines of a first page."""
-GROUPED = {"architecture": "network"}
+GROUPED = {"architecture": "network", "recall": "stored answers", "lora": "low-rank adapters"}
 """Groups of a method's settings that a person knows by another word."""
 
 
@@ -100,6 +100,7 @@ def settings_help(
     first: Collection[str] = (),
     positional: Collection[str] = (),
     notes: Sequence[str] = (),
+    command: str = "",
     width: int | None = None,
 ) -> str:
     """What a verb without a method prints for `--help`: its usage line, what it does, and settings by group.
@@ -112,6 +113,7 @@ def settings_help(
         first: Titles of those groups.
         positional: Settings that are given without their flag, by name.
         notes: Sentences that follow.
+        command: What `--help-all` is added to. Default: the first words of the usage line.
         width: Number of columns. Default: the terminal's.
     """
     width, texts = width or _width(), {title: _texts(group) for title, group in groups.items()}
@@ -124,7 +126,7 @@ def settings_help(
     names = [f"{title}: {', '.join(_in_short(flags))}" for title, flags in others.items()]
     told = [line for text in names for line in _wrapped(text, width, indent="  ")]
     noted = [line for note in notes for line in _wrapped(note, width)]
-    command = " ".join(takewhile(str.islower, usage.split()[1:]))
+    command = command or " ".join(takewhile(str.islower, usage.split()[1:]))
     more = [["", *part] for part in (told, [*noted, *_rest(command, bool(others))]) if part]
     return "\n".join([*lines, *(line for part in more for line in part)])
 

@@ -18,8 +18,8 @@ class Teacher(Settings):
     itself: ClassVar[str] = "model"
 
     model: Annotated[Any, Words()] = None
-    """A trained network: folder or hub name of a causal model of transformers. Without it a student is trained
-    alone."""
+    """A trained network: folder or hub name of a causal model. It is read by transformers. Without it a student is
+    trained alone."""
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     """How the teacher's layers are dealt to the GPUs, as `device_map` of transformers: auto fills one after the other,
     balanced_low_0 leaves the first GPU to the student. What does not fit goes to the CPU's memory, then to

@@ -25,7 +25,7 @@ class Server(Settings):
     itself: ClassVar[str] = "address"
 
     address: str | None = None
-    """Address of a server with OpenAI's API, such as http://localhost:8000/v1. Its answers take the place of the
+    """Address of a server with OpenAI's API. An example is http://localhost:8000/v1. Its answers take the place of the
     references, with --answers-by teacher. They are kept in the run's folder, so that none is asked for twice. A key is
     read from ATTAR_SERVER_KEY in the environment."""
     model: str | None = None
