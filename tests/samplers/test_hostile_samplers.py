@@ -75,7 +75,7 @@ sampled = inspect.unwrap(Sampler.sample)
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("--betas 1 1", "--betas takes several numbers, each from 0 to 0.999999, not '1 1'"),
+        ("--betas 1 1", "--betas takes two numbers, each from 0 to 0.999999, not '1 1'"),
         ("--betas 0.9 -1", "each from 0 to 0.999999, not '0.9 -1'"),
         ("--sigma-data 0", "sigma"),
         ("--sigma-max 0", "sigma_max is 0; give 0 < sigma_min < sigma_max"),

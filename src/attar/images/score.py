@@ -166,7 +166,7 @@ def train_and_test(
                 machine,
                 repeats=numbers,
                 build=build,
-                watch=partial(_show, line, done),
+                watch=partial(_show, line.at, done),
             )
             for number, network in zip(numbers, networks, strict=True):
                 centred = protocol.tested_on == "centre"
@@ -176,8 +176,8 @@ def train_and_test(
     return in_order(tested, runtime.processes)
 
 
-def _show(line: Line, done: int, taken: int) -> None:
-    line.at(done + taken)
+def _show(at: Callable[[int], None], done: int, taken: int) -> None:
+    at(done + taken)
 
 
 def measure_beside(
