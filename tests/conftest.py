@@ -1,6 +1,5 @@
 """What every test may use: a cache of its own, the digits, and a small set of coloured shapes."""
 
-import builtins
 import gc
 import json
 import os
@@ -28,7 +27,6 @@ BATTERY = ("scenario", "any_scenario", "counting")
 """Fixtures whose parameter is an entry of `small.py`."""
 
 
-PRINT = print
 LONG = frozenset((HERE / "long.txt").read_text(encoding="utf-8").split())
 """Files whose tests train networks or start processes. A new file is quick until it is written there."""
 
@@ -67,13 +65,6 @@ def pytest_collection_finish(session):
     """What collecting has imported stays: the collector, which accelerate calls often, need not look at it again."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(autouse=True)
-def printing():
-    """Ray puts a function of its own in the place of `print` for good, and Numba cannot compile that."""
-    yield
-    builtins.print = PRINT
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from api_names import Name, public
 from lists import page_of
+from method_pages import write_folder
 
 from attar.core.kinds import built_in
 from attar.core.registry import METHODS
@@ -29,15 +30,7 @@ PARTS = (
 
 def write_pages(_: Any) -> None:
     """Write `api/KIND.md` for every kind, and `api/core.md`."""
-    folder = DOCS / "api"
-    folder.mkdir(exist_ok=True)
-    for stale in folder.glob("*.md"):
-        if stale.stem not in TITLES:
-            stale.unlink()
-    for kind in TITLES:
-        path, text = folder / f"{kind}.md", page(kind)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+    write_folder(DOCS / "api", {kind: page(kind) for kind in TITLES})
 
 
 def page(kind: str) -> str:

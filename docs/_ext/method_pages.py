@@ -3,6 +3,7 @@
 import inspect
 import json
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +37,7 @@ LABELS = NAMES | {"k-means, pixels": "k-means", "k-means, embeddings": "k-means"
 
 def write_pages(app: Any) -> None:
     """Write `methods/NAME.md` for every method, and the commands' table."""
-    folder = DOCS / "methods"
-    folder.mkdir(exist_ok=True)
-    for stale in folder.glob("*.md"):
-        if stale.stem not in METHODS:
-            stale.unlink()
-    for entry in METHODS.values():
-        _write(folder / f"{entry.name}.md", page(entry))
+    write_folder(DOCS / "methods", {entry.name: page(entry) for entry in METHODS.values()})
     verbs = "\n".join(f"| `attar {verb} {words}` | {what} |" for verb, (words, what) in VERBS.items())
     _write(DOCS / "_verbs.md", f"| command | what it does |\n|---|---|\n{verbs}\n\n```text\n{usage()}```\n")
 
@@ -135,6 +130,16 @@ def _paper(entry: Entry) -> str:
     if entry.paper is None:
         return ""
     return f"## Cite\n\n```bibtex\n{textwrap.dedent(entry.paper.bibtex(entry.name))}\n```"
+
+
+def write_folder(folder: Path, pages: Mapping[str, str]) -> None:
+    """Write pages by their names, and remove all others from their folder."""
+    folder.mkdir(exist_ok=True)
+    for stale in folder.glob("*.md"):
+        if stale.stem not in pages:
+            stale.unlink()
+    for name, text in pages.items():
+        _write(folder / f"{name}.md", text)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,5 +1,7 @@
 """Many runs at once: results in order, failures apart, and a killed worker's task taken over."""
 
+import builtins
+import importlib
 import os
 import re
 import signal
@@ -100,11 +102,13 @@ def test_three_workers_do_the_same_and_outlive_one_that_is_killed(tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     numbers = [Task(f"t{n}", partial(squared, n)) for n in range(4)]
     tasks = [*numbers, Task("dies", partial(kills_its_worker_once, tmp_path / "pid")), Task("bad", refuses)]
-    said = []
+    said, printing = [], print
     with crew(Fleet(workers=3), Runtime(Engine(device="cpu"))) as hired:
         with pytest.raises(InputError, match=r"1 of 6 tasks failed\. The results of the others are kept"):
             hired.do(tasks, say=said.append)
         assert len(said) == 6
+        importlib.import_module("ray.experimental.tqdm_ray").instance()
+        assert builtins.print is printing, "Numba cannot compile the function that Ray puts in its place"
         assert (tmp_path / "pid").exists()
         assert hired.do(tasks[:5], say=said.append) == [0, 1, 4, 9, True]
         assert hired.do([], say=said.append) == []
@@ -129,8 +133,6 @@ def stop_when_begun(folder):
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch):
-    import builtins
-
     real = builtins.__import__
 
     def without(name, *rest, **more):

@@ -141,6 +141,7 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     how = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
     usual = signal.getsignal(TERMINATE)
+    os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # Numba cannot compile the function that Ray puts in its place
     try:
         with _in_brief(address):
             ray.init(**how, **quiet)

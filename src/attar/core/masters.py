@@ -11,9 +11,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Types of parameters by the words of settings."""
-
 
 def in_precision(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A network whose parameters have this type now, in place. Buffers, such as angles of positions, stay as they are.

@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Types of parameters and of multiplications by the words of settings."""
+
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """A tensor in single precision, or in double if it is so already."""

@@ -19,6 +19,7 @@ from attar.core.errors import InputError
 from attar.core.launcher import size
 from attar.core.machine import Engine as Engine
 from attar.core.notes import Speaker
+from attar.core.precision import DTYPES
 from attar.core.prepared import Prepared
 from attar.core.processes import ALONE, Processes
 from attar.core.seeds import Generators
@@ -37,8 +38,6 @@ NOT_THE_SAME = (
     "pass through turned or scaled images (grid_sample, interpolate), cumsum or adaptive pooling."
 )
 """What PyTorch has no deterministic form of on a GPU."""
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Runtime:
@@ -137,7 +136,7 @@ class Runtime:
     def forward_dtype(self) -> torch.dtype:
         """The precision of passes without a gradient."""
         if self.engine.precision != "auto":
-            return _DTYPES[self.engine.precision]
+            return DTYPES[self.engine.precision]
         if self.device.type == "cuda":
             return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
         # Uncompiled, a CPU loses more in casting between layers than it gains in multiplying.
@@ -156,7 +155,7 @@ class Runtime:
         return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype=dtype)
 
     def _dtype(self, training: bool) -> torch.dtype:
-        return _DTYPES[self.engine.train_precision] if training else self.forward_dtype
+        return DTYPES[self.engine.train_precision] if training else self.forward_dtype
 
     def compiled(self, function: Callable[..., Any], *, training: bool = False) -> Callable[..., Any]:
         """The function in the precision of passes with or without a gradient, compiled for fixed shapes if that pays.

@@ -131,9 +131,7 @@ def _begun_anew(
     batch = Batch.of(prompts, answers).to(next(voice.model.parameters()).device)
     places = Places.of(batch.labels)
     with answering(voice.model, teacher), context():
-        one, other = (
-            model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits for model in (voice.model, teacher)
-        )
+        one, other = (model(**batch.inputs).logits for model in (voice.model, teacher))
     draw = generator if correction.correct_with == "sample" else None
     found = compared(one, other, places, words=voice.words, draw=draw)
     answer = places.rows // batch.ids.shape[1]

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from attar.core.engine import Metrics
 from attar.core.errors import InputError, named, unknown
-from attar.core.masters import DTYPES, Masters, in_precision
+from attar.core.masters import Masters, in_precision
+from attar.core.precision import DTYPES
 from attar.core.presets import table_of
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
@@ -253,16 +254,7 @@ class DistillLanguage(Settings):
             raise InputError(f"{flag} needs a teacher. Give one (--teacher).")
         if pair.stored is not None:
             check_recall(self, pair)
-        usual = pair.stored.origin.max_length if pair.stored else min(512, pair.longest)
-        longest = self.max_length or usual
-        if longest > pair.longest:
-            raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
-        prompt = self.max_prompt or max(1, longest // 2)
-        if prompt >= longest:
-            raise InputError(
-                f"max_prompt is {prompt} of {longest} tokens, so no token is left for a response. Give a smaller "
-                "max_prompt."
-            )
+        longest, prompt = pair.lengths_for(self, of="the models read")
         fresh = pair.student is None and is_fresh(self.student)
         given = dataclasses.replace(
             self, max_length=longest, max_prompt=prompt, lr=self.lr if self.lr is not None else 2e-3 if fresh else 5e-4

@@ -100,7 +100,7 @@ def cross_entropy(
             batch = tokens.batch(rows[start : start + TOGETHER]).to(device)
             places = Places.of(batch.labels)
             with context():
-                logits = model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
+                logits = model(**batch.inputs).logits
             total -= float(log_probabilities(logits, places, words=words).cpu().double().sum())
             count += len(places)
     if not count:
@@ -146,9 +146,7 @@ def divergence_by_position(
         batch = Batch.of(prompts[start : start + TOGETHER], answers[start : start + TOGETHER]).to(device)
         places = Places.of(batch.labels)
         with answering(student.model, teacher), context():
-            one, other = (
-                m(input_ids=batch.ids, attention_mask=batch.mask.long()).logits for m in (student.model, teacher)
-            )
+            one, other = (m(**batch.inputs).logits for m in (student.model, teacher))
         found = compared(one, other, places, words=student.words).divergence.float().cpu()
         row, column = places.rows // batch.ids.shape[1], places.rows % batch.ids.shape[1] + 1
         position = (column - batch.prompts[row]).cpu()

@@ -140,6 +140,27 @@ class LanguagePair:
         """The largest number of tokens that teacher and student can read; the student, if the teacher's are others."""
         return longest_input(self._alike, self.student)
 
+    def lengths_for(self, method: Any, *, of: str) -> tuple[int, int]:
+        """Largest numbers of tokens of a sequence and of its prompt: those that settings give, or the usual ones.
+
+        Args:
+            method: Settings with `max_length` and `max_prompt`.
+            of: Who reads how, for messages: "the models read".
+
+        Raises:
+            InputError: They are too large for the models or for one another.
+        """
+        longest = method.max_length or (self.stored.origin.max_length if self.stored else min(512, self.longest))
+        if longest > self.longest:
+            raise InputError(f"max_length is {longest}, but {of} at most {self.longest} tokens.")
+        prompt = method.max_prompt or max(1, longest // 2)
+        if prompt >= longest:
+            raise InputError(
+                f"max_prompt is {prompt} of {longest} tokens, so no token is left for a response. Give a smaller "
+                "max_prompt."
+            )
+        return longest, prompt
+
     def tokens(self, part: str, by: Tokeniser, *, on_disk: bool = False) -> Tokens:
         """A part of the data as tokens, read once. `corpus` is the further text.
 

@@ -190,10 +190,7 @@ def collect(
         with context(), answering(student.model, teacher):
             said = generate(student, prompts, limits, generator, also=_Led(lead, prompts, policy.teacher_share))
             batch = Batch.of(prompts, said).to(next(student.model.parameters()).device)
-            one, other = (
-                model(input_ids=batch.ids, attention_mask=batch.mask.long()).logits
-                for model in (student.model, teacher)
-            )
+            one, other = (model(**batch.inputs).logits for model in (student.model, teacher))
         places = Places.of(batch.labels)
         log_q, log_p = (log_probabilities(logits, places, words=student.words) for logits in (one, other))
         share = torch.tensor(policy.teacher_share, device=log_q.device)

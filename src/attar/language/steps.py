@@ -3,14 +3,14 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attar.core.masters import DTYPES, Masters, in_precision
+from attar.core.masters import Masters, in_precision
+from attar.core.precision import DTYPES
 from attar.core.processes import Processes
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
@@ -109,7 +109,7 @@ def add_gradient(batch: Batch, parts: Parts, micro: int | None, state: Distillin
     The passes are shared among processes.
     """
     processes = runtime.processes
-    several = list(_cut(batch, micro or math.ceil(len(batch) / processes.count)))
+    several = batch.cut(micro or math.ceil(len(batch) / processes.count))
     packing = state.memory.packing
     micros = [packed(one, state.tokens.by.max_length) if packing else one for one in several]
     places = [Places.of(one.labels, one.spans) for one in micros]
@@ -255,11 +255,6 @@ def _logits(
 
 def _given(batch: Batch | Packed, runtime: Runtime) -> dict[str, Any]:
     return {**batch.to(runtime.device).inputs, "use_cache": False}
-
-
-def _cut(batch: Batch, size: int) -> Iterator[Batch]:
-    for start in range(0, len(batch), size):
-        yield batch.rows(slice(start, start + size))
 
 
 def _moved(places: Places, device: torch.device) -> Places:

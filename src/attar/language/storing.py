@@ -8,8 +8,9 @@ held together. A checkpoint has the file that is being filled.
 import bisect
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 from jaxtyping import Int
@@ -154,15 +155,7 @@ class StoreAnswers(Settings):
         """
         if pair.teacher is None:
             raise InputError("answers are those of a teacher. Give one (--teacher).")
-        longest = self.max_length or min(512, pair.longest)
-        if longest > pair.longest:
-            raise InputError(f"max_length is {longest}, but the teacher reads at most {pair.longest} tokens.")
-        prompt = self.max_prompt or max(1, longest // 2)
-        if prompt >= longest:
-            raise InputError(
-                f"max_prompt is {prompt} of {longest} tokens, so no token is left for a response. Give a smaller "
-                "max_prompt."
-            )
+        longest, prompt = pair.lengths_for(self, of="the teacher reads")
         given = replace(self, max_length=longest, max_prompt=prompt, top=min(self.top, pair.words))
         by = given.tokeniser(pair)
         pair.tokens("test", by)  # a row that cannot be used is refused now
@@ -209,10 +202,9 @@ class StoreAnswers(Settings):
             _clear(state.folder)
         start = state.done * self.batch
         batch = state.tokens.batch(state.plan.rows[start : start + self.batch].tolist())
-        several = range(0, len(batch), math.ceil(len(batch) / runtime.processes.count))
-        size = several.step
-        mine = [batch.rows(slice(several[n], several[n] + size)) for n in runtime.processes.share(len(several))]
-        found = runtime.processes.collect([self._asked(one, state, runtime) for one in mine])
+        several = batch.cut(math.ceil(len(batch) / runtime.processes.count))
+        mine = [self._asked(several[number], state, runtime) for number in runtime.processes.share(len(several))]
+        found = runtime.processes.collect(mine)
         told = torch.cat([said for _, said in found]).double()
         _put(joined([parts for parts, _ in found]), start, start + len(batch), state, runtime)
         state.sums += told.sum(dim=0)
@@ -224,7 +216,7 @@ class StoreAnswers(Settings):
         """What the teacher says of some rows."""
         here = batch.to(runtime.device)
         with torch.no_grad(), answering(state.teacher), runtime.autocast():
-            logits = state.teacher(input_ids=here.ids, attention_mask=here.mask.long(), use_cache=False).logits
+            logits = state.teacher(**here.inputs, use_cache=False).logits
         return encoded(logits, Places.of(here.labels), words=state.pair.words, top=self.top, kind=self.logits)
 
     def result(self, state: Storing, runtime: Runtime) -> StoredAnswers:
@@ -269,12 +261,8 @@ def _put(parts: Parts, start: int, stop: int, state: Storing, runtime: Runtime) 
         if row + 1 == plan.end_of(shard):
             whole = {name: part[: place.stop] for name, part in state.filling.items()}
             path = state.folder / shard_name(shard)
-            write = _writer(path, whole, {"file": shard})
+            write = partial(store.write_tensors, path, whole, {"file": shard})
             state.files[str(shard)] = runtime.processes.once(write)
-
-
-def _writer(path: Path, parts: Parts, plain: dict[str, Any]) -> Any:
-    return lambda: store.write_tensors(path, parts, plain)
 
 
 def _clear(folder: Path) -> None:

@@ -69,6 +69,10 @@ class Batch:
         spans = None if self.spans is None else self.spans[rows, :widest]
         return Batch(self.ids[rows, :widest], self.prompts[rows], lengths, spans)
 
+    def cut(self, size: int) -> list["Batch"]:
+        """Batches of so many sequences, the last of which has what is left."""
+        return [self.rows(slice(start, start + size)) for start in range(0, len(self), size)]
+
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
         spans = None if self.spans is None else self.spans.to(device)

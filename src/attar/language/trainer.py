@@ -197,7 +197,7 @@ class DistillationMixin:
             loss, outputs = self._loss(model, _without_labels(inputs), places, share, Parts(), said)
         else:
             batch = drawn.to(labels.device)
-            given = {"input_ids": batch.ids, "attention_mask": batch.mask.long()}
+            given = batch.inputs
             loss, _ = self._loss(model, given, Places.of(batch.labels, batch.spans), share, Parts(labels=False))
             if self.distillation.objective.label_weight or return_outputs:
                 parts = Parts(teacher=False)
