@@ -37,6 +37,7 @@
   const table = new Tabulator("#board-table", {
     data: rows, columns, layout: "fitDataStretch",
     pagination: true, paginationSize: 25, paginationSizeSelector: [25, 100, true], paginationCounter: "rows",
+    headerFilterLiveFilterDelay: 0,
   });
 
   const color = "currentColor";
@@ -82,5 +83,9 @@
   };
   table.on("dataFiltered", (_, kept) => show(kept.map((row) => row.getData())));
   table.on("tableBuilt", () => show(rows));
-  document.getElementById("board-clear").addEventListener("click", () => table.clearHeaderFilter());
+  // A box that still has the focus would apply its filter once more when it is taken away.
+  document.getElementById("board-clear").addEventListener("click", (event) => {
+    event.currentTarget.focus();
+    setTimeout(() => table.clearHeaderFilter());
+  });
 })();
