@@ -16,14 +16,8 @@ SHOWN = ("AUROC", "DPD", "DPD at matched rate", "EOD")
 LEAKS = {"AUC(s|z)": "AUC of s from z", "AUC(s|μ)": "s from μ", "AUC(y|z)": "y from z"}
 """What is read from the codes, in words without a bar, which would end a cell of a table."""
 CURVE = "FairTables over β"
-RIVALS = {
-    "copula": "copula",
-    "copula of reweighed rows": "copula of reweighed rows",
-    "TVAE": "TVAE",
-    "TabFairGAN": "TabFairGAN",
-    "1,000 random rows": "1,000 random rows",
-}
-"""Rows that stand in the picture as single points."""
+RIVALS = ("copula", "copula of reweighed rows", "TVAE", "TabFairGAN", "random rows")
+"""Ends of the names of rows that stand in the picture as single points."""
 BESIDE = ("drop-s", "reweighing", "correlation remover", "shuffled labels")
 """Rivals on real rows that stand in the picture, besides the real rows themselves."""
 WORDS = {
@@ -109,8 +103,8 @@ def points(data: str) -> tuple[dict[str, list[Point]], list[Point]]:
         weight = label.removeprefix("β ")
         if runs and label.startswith("β ") and weight.replace(".", "").isdigit():
             curve.append(_point(label, runs, text=weight))
-        elif runs and label in RIVALS:
-            single.append(_point(RIVALS[label], runs))
+        elif runs and label.endswith(RIVALS):
+            single.append(_point(label, runs))
     for label, several in beside(cells).items():
         known = [scores for scores in several if {"AUROC", "DPD"} <= scores.keys()]
         name = label.partition(", ")[0]
