@@ -17,7 +17,7 @@ from typing import Any
 from attar.bench.published import published
 from attar.bench.tables import KINDS, NAMES, QUICKLY, Cell, foot, lines, over, share
 from attar.core.card import table
-from attar.core.score import Interval, Score, paired
+from attar.core.score import Interval, Score, paired, welch
 from attar.graphs.crossvalidation import corrected_interval
 from attar.images.sources import load
 
@@ -37,6 +37,8 @@ PAGES = (DOCS.parent / "README.md", *sorted(DOCS.glob("[a-z]*.md")))
 MARKED = re.compile(r"(<!-- figures: (.+?) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 LABELS = {"jsd 0.5": "JSD 0.5", "sft": "SFT"}
 """Rows of the language tables by another name."""
+TITLES = {"random": "random", "class-mean": "class mean", "sre2l": "SRe2L", "relabel": "random, soft labels"}
+"""Methods whose names in tables are not their names in capital letters."""
 TWO_CLASSES = ("two classes", "subclass", "SKD")
 """Beginnings of rows that are compared with other rows of two classes."""
 
@@ -94,6 +96,39 @@ def cifar10() -> str:
         printed = known.get(NAMES.get(cell.label, cell.label.lower()), "")
         rows.append((cell.label, cell.score.number, f"{cell.bytes:,}", cell.time, printed))
     return table(("method", "accuracy %", "bytes", "seconds", "published %"), rows)
+
+
+def families() -> str:
+    """CIFAR-10 by one method of each family, beside the published figures."""
+    known = published("cifar10", 1)
+    cells = cells_of(recorded("cifar_families"))
+    random = cells[0]
+    rows = []
+    for cell in cells:
+        gain = "" if cell is random else str(over(cell, random))
+        printed = known.get(cell.label.partition(":")[0], "")
+        rows.append((titled(cell), cell.score.number, gain, f"{cell.bytes:,}", cell.time, printed))
+    return table(("method", "accuracy %", "over random", "bytes", "seconds", "published %"), rows)
+
+
+def easy_and_hard() -> str:
+    """Methods on the classes that are easy and on those that are hard to look at."""
+    facts = recorded("comp_dd_tiny43")
+    halves = [facts[half] for half in ("easy", "hard")]
+    empty = [f"{half['complexity']:.1f}" for half in halves]
+    full = [Score(**half["full"]).number if half.get("full") else "" for half in halves]
+    rows = [("complexity: the share of a picture that its map leaves out", *empty, "")]
+    rows += [("all the data", *full, "")] if any(full) else []
+    for easy, hard in zip(*(cells_of(half) for half in halves), strict=True):
+        gap = welch(hard.by_set, easy.by_set)
+        rows.append((titled(easy), easy.score.number, hard.score.number, str(gap)))
+    return table(("method", "easy, %", "hard, %", "hard minus easy"), rows)
+
+
+def titled(cell: Cell) -> str:
+    """The method of a row without its settings, as tables have it."""
+    name = cell.label.partition(":")[0]
+    return TITLES.get(name, name.upper())
 
 
 def students(name: str) -> Callable[[], str]:
@@ -197,6 +232,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "five rows": five_rows,
     "digits-all": leagues,
     "cifar10": cifar10,
+    "families of cifar10": families,
+    "easy and hard classes": easy_and_hard,
     "students of digits": students("digits"),
     "students of cifar10": students("cifar10"),
     "two heads or one": sweep,
@@ -247,18 +284,10 @@ def _of_images() -> Iterator[str]:
     printed = {name: f"{known[name.lower()].value:.1f}" for name in ("DM", "DataDAM")}
     yield f"DM {cifar['DM'].value:.1f} (published: {printed['DM']})"
     yield f"DataDAM {cifar['DataDAM'].value:.1f} (published: {printed['DataDAM']}"
-    for name in ("DM", "DSA", "DCC", "MTT"):
-        yield f"({known[name.lower()].value:.1f}"
-    for name in ("cifar_families", "atom_cifar10_subset"):
-        for cell in cells_of(recorded(name)):
-            yield cell.score.number
+    for cell in cells_of(recorded("atom_cifar10_subset")):
+        yield cell.score.number
     subset = {cell.label.split(":")[0].lower(): cell.by_set for cell in cells_of(recorded("atom_cifar10_subset"))}
     yield str(paired(subset["atom"], subset["datadam"]))
-    comp_dd = recorded("comp_dd_tiny43")
-    for half in ("easy", "hard"):
-        yield f"all the data {comp_dd[half]['full']['value']:.1f} %"
-        for cell in cells_of(comp_dd[half]):
-            yield cell.score.number
     dogs = recorded("fine_grained")["tables"]["dogs, 1"]
     yield f"all the data {dogs['full']['value']:.1f}"
     for cell in cells_of(dogs):
