@@ -11,6 +11,7 @@ import attar
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.images.condense.ast import SMOOTH
+from attar.images.expert_pool import open_experts, smoothness
 from attar.images.experts import (
     Experts,
     TrainExperts,
@@ -18,8 +19,6 @@ from attar.images.experts import (
     flat_network,
     gradient_penalty,
     loss_gradient,
-    open_experts,
-    smoothness,
 )
 from attar.images.networks.architecture import Architecture
 from attar.images.networks.flat import FlatNetwork

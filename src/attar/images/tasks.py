@@ -111,7 +111,7 @@ class Train(tasks.Task):
     def run(self, method: Any, source: Any, runtime: Any, *, kind: Any, out: Path | None) -> Any:
         """Train the experts. Each group is a separate run below one folder that every method uses."""
         from attar.core.fleet import Fleet, crew
-        from attar.images.experts import open_experts
+        from attar.images.expert_pool import open_experts
         from attar.images.networks.architecture import parse
         from attar.images.views.augment import default_strategy
 

@@ -29,7 +29,8 @@ from attar.images import layout
 from attar.images.artefact import CondensedImages
 from attar.images.condense.adjoint import Batch, Matched, Student, Task, Way, Waypoint, check_way, match
 from attar.images.condense.starts import Started, check_start, learned, start_images
-from attar.images.experts import Experts, Pool, flat_network, open_experts
+from attar.images.expert_pool import Pool, open_experts
+from attar.images.experts import Experts, flat_network
 from attar.images.networks.architecture import Architecture, multiply_adds
 from attar.images.networks.flat import FlatNetwork, Vector
 from attar.images.sources import ImageSource
