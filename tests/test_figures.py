@@ -267,7 +267,7 @@ def test_the_picture_has_the_recorded_scores(figures):
 
 def test_the_demo_drops_rows_of_the_table_of_digits_and_has_no_others():
     """README's result is `make demo`'s; what it leaves out is listed in docs/numbers.md."""
-    from attar.bench.tables import demo_rows, digits_rows
+    from attar.bench.rows import demo_rows, digits_rows
 
     mine, all_of_them = demo_rows(40), {row.label: row for row in digits_rows(120)}
     assert {row.label for row in mine} < set(all_of_them)

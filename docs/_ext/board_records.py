@@ -7,7 +7,7 @@ from typing import Any
 from board import Row, Table
 from results import Facts
 
-from attar.bench.tables import Cell, over
+from attar.bench.cells import Cell, over
 from attar.core.score import Better, Interval, Score
 from attar.graphs.crossvalidation import corrected_interval
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from attar.bench.cells import NAMES
 from attar.bench.published import datasets, published
-from attar.bench.tables import NAMES
 from attar.cli import usage
 from attar.commands.verbs import VERBS
 from attar.core.kinds import kind_named

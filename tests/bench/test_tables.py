@@ -7,19 +7,9 @@ import pytest
 import torch
 
 from attar.bench import tables
-from attar.bench.tables import (
-    FOOT,
-    FOOT_PREPARED,
-    FOOT_RATES,
-    Cell,
-    Plan,
-    Row,
-    choose,
-    foot,
-    lines,
-    measure,
-    over,
-)
+from attar.bench.cells import FOOT, FOOT_PREPARED, FOOT_RATES, Cell, foot, lines, over
+from attar.bench.rows import Row
+from attar.bench.tables import Plan, choose, measure
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
 from attar.core.seeds import derived_seed

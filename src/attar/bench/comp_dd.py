@@ -15,9 +15,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from attar.bench.cells import Cell, share
 from attar.bench.face import Face
 from attar.bench.grid import row_named
-from attar.bench.tables import Cell, Plan, run, share
+from attar.bench.tables import Plan, run
 from attar.core import store
 from attar.core.errors import InputError, unknown
 from attar.core.progress import as_text

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from attar.bench.face import Face
-from attar.bench.tables import Plan, Row, run
+from attar.bench.rows import Row
+from attar.bench.tables import Plan, run
 from attar.core.errors import InputError, unknown
 from attar.core.flags import flags_of
 from attar.core.fleet import Fleet

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attar.bench.cells import NAMES, Cell, foot, over
 from attar.bench.published import datasets, published
-from attar.bench.tables import NAMES, Cell, foot, over
 from attar.core import store
 from attar.core.errors import InputError
 from attar.reporting.html import cell, safe, scrolled, tabled
