@@ -13,7 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 
 from attar.core.errors import InputError
-from attar.core.flags import Flag, flags_of, kind_of_type, parse, texts_of, type_words, words_of
+from attar.core.flags import Flag, flags_of, parse, texts_of, words_of
+from attar.core.hints import kind_of_type, type_words
 from attar.core.kinds import kinds
 from attar.core.machine import Engine
 from attar.core.registry import METHODS

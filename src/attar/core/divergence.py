@@ -14,7 +14,8 @@ from torch import Tensor
 
 from attar.core.checks import is_step_size
 from attar.core.errors import Diverged
-from attar.core.flags import Flag, flags_of, kind_of_type
+from attar.core.flags import Flag, flags_of
+from attar.core.hints import kind_of_type
 from attar.core.settings import Settings
 
 LARGEST = 1e6

@@ -1,29 +1,38 @@
-"""Settings classes as command-line flags: names, types in words, parsing, and settings written back as words.
+"""Settings classes as command-line flags: names, parsing, and settings written back as words.
 
 Each field of nested settings is a flag. Settings of something beside a method have a role: `Annotated[X, Role()]` puts
 the field's name before its flags (`--teacher.lr`). The field that X names as `itself` has the role alone as its flag
 (`--teacher`).
 """
 
-import ast
 import dataclasses
 import difflib
-import inspect
 import io
-import math
 import os
-import types
-import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import MISSING, dataclass
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, get_origin
 
-from attar.core.checks import Range, check_of
-from attar.core.checks import bare as _bare
+from attar.core.checks import bare, check_of
 from attar.core.errors import InputError, shortened
+from attar.core.hints import (
+    article,
+    choices_of,
+    in_range,
+    is_bool,
+    nested_in,
+    notes_of,
+    one_or_more,
+    options_of,
+    readable,
+    takes_none,
+    takes_several,
+    takes_text,
+    type_words,
+)
+from attar.core.sentences import owner, sentence_of
 from attar.core.settings import Hidden as Hidden
 from attar.core.settings import Role as Role
 from attar.core.settings import Settings, hints_of
@@ -31,8 +40,6 @@ from attar.core.settings import Words as Words
 
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"
 """What a flag may begin with where somebody has copied it from a text: hyphens, dashes and the minus sign."""
-_COUNTS = {2: "two", 3: "three", 4: "four"}
-_TYPES = {int: "whole number", float: "number", bool: "yes or no", str: "text", Any: "text", Path: "path"}
 
 
 @dataclass(frozen=True)
@@ -134,37 +141,6 @@ def words_of(flags: Iterable[Flag], settings: Any, *, changed: bool = False) -> 
     return words
 
 
-def type_words(hint: Any) -> str:
-    """A type in words: "whole number, at least 1"; "avg, max or none"."""
-    options, note = _options(hint), _range(hint)
-    for item in _items(hint):
-        choices, note = _choices(item), _range(item)
-        if choices:
-            return f"any of {', '.join(map(str, choices))}"
-        several = _how_many(options[0]) if len(options) == 1 else "one or several"
-        return f"{several} {_type_name(item)}s{f', each {note}' if note else ''}"
-    if len(options) > 1:
-        return " or ".join(map(type_words, options))
-    if _choices(hint):
-        return _listed([str(choice) for choice in _choices(hint)])
-    word = _type_name(options[0])
-    return f"{word}{', ' if str(note).startswith('at') else ' '}{note}" if note else word
-
-
-def _how_many(hint: Any) -> str:
-    """How many things a tuple takes, in words."""
-    inside = get_args(_bare(hint))
-    return "several" if inside[1:] == (...,) else _COUNTS.get(len(inside), str(len(inside)))
-
-
-def kind_of_type(hint: Any) -> str:
-    """A type in one or two words, without range and choices: what a flag of one name has everywhere."""
-    options = [_bare(option) for option in _options(hint)]
-    for item in _items(hint):
-        return kind_of_type(item) if _one_or_more(hint) else f"several: {kind_of_type(item)}"
-    return "choice" if get_origin(options[0]) is Literal else type_words(options[0])
-
-
 def default_words(value: Any) -> str:
     """A default in words, so that what is typed on the command line can be read off it."""
     if value is MISSING:
@@ -182,18 +158,18 @@ def _walk(settings: Any, prefix: str, path: tuple[str, ...]) -> Iterator[Flag]:
     family = settings if isinstance(settings, type) else type(settings)
     for field in dataclasses.fields(family):
         hint = hints_of(family)[field.name]
-        notes = {type(note) for note in _notes(hint)}
+        notes = {type(note) for note in notes_of(hint)}
         if Hidden in notes:
             continue
         value = _default(field) if settings is family else getattr(settings, field.name)
-        nested, place = _nested(hint), (*path, field.name)
+        nested, place = nested_in(hint), (*path, field.name)
         if nested:
             inside = nested if value is None or value is MISSING else value
             yield from _walk(inside, f"{prefix}{field.name}." if Role in notes else prefix, place)
         else:
             itself = prefix and field.name == getattr(family, "itself", None)
             name = prefix[:-1] if itself else f"{prefix}{field.name}"
-            yield Flag(_flag_name(name), place, hint, value, _sentence(family, field.name), _owner(family, field.name))
+            yield Flag(_flag_name(name), place, hint, value, sentence_of(family, field.name), owner(family, field.name))
 
 
 class _Line:
@@ -214,8 +190,8 @@ class _Line:
                 continue
             before, equals, value = word.partition("=")
             name, off = self.known(before)
-            if _is_bool(self.flags[name].hint):
-                self.check_bare(name, value if equals else next(iter(words), ""), bool(equals))
+            if is_bool(self.flags[name].hint):
+                self.checkbare(name, value if equals else next(iter(words), ""), bool(equals))
                 self.give(name, [str(not off)])
             else:
                 self.give(name, [value] if equals else self.taken(words, self.flags[name]))
@@ -234,7 +210,7 @@ class _Line:
         if name in self.given:
             raise InputError(f"{self.called(name)} is given twice. Give it once.")
         if "" in words and self.flags[name].default != "":
-            raise InputError(f"{self.called(name)} needs a value, {_article(self.flags[name].hint)}, not an empty one.")
+            raise InputError(f"{self.called(name)} needs a value, {article(self.flags[name].hint)}, not an empty one.")
         self.given[name] = words
 
     def known(self, given: str) -> tuple[str, bool]:
@@ -243,28 +219,28 @@ class _Line:
         if name in self.flags:
             return name, False
         turned = f"--{name.removeprefix('--no-')}"
-        if name.startswith("--no-") and turned in self.flags and _is_bool(self.flags[turned].hint):
+        if name.startswith("--no-") and turned in self.flags and is_bool(self.flags[turned].hint):
             return turned, True
         near = _nearest(given, [*self.flags, *self.others, "--help", "--help-all"])
         guess = f"; did you mean {near!r}?" if near else "."
         raise InputError(f"unknown flag {shortened(given)}{guess} All settings: {self.program} --help-all")
 
-    def check_bare(self, name: str, value: str, equals: bool) -> None:
+    def checkbare(self, name: str, value: str, equals: bool) -> None:
         """Refuse a value for a flag that takes none."""
         if equals or value.lower() in ("true", "false", "yes", "no", "on", "off"):
             raise InputError(f"{name} takes no value, not {shortened(value)!r}. Give {name} or --no-{name[2:]}.")
 
     def taken(self, words: list[str], flag: Flag) -> list[str]:
         """Take what follows a flag from the front of the words."""
-        most = len(words) if _takes_several(flag.hint) else 1
+        most = len(words) if takes_several(flag.hint) else 1
         count = 0
         while count < min(most, len(words)) and not is_flag(words[count]):
             count += 1
         taken, words[:] = words[:count], words[count:]
-        if not taken and not all(get_origin(_bare(option)) is tuple for option in _options(flag.hint)):
+        if not taken and not all(get_origin(bare(option)) is tuple for option in options_of(flag.hint)):
             dash = f" Give a value that begins with a dash as {flag.name}={words[0]}." if words else ""
             told = dash if words and not words[0].startswith("--") else ""
-            raise InputError(f"{flag.name} needs a value, {_article(flag.hint)}.{told}")
+            raise InputError(f"{flag.name} needs a value, {article(flag.hint)}.{told}")
         return taken
 
     def values(self) -> dict[str, Any]:
@@ -277,7 +253,7 @@ class _Line:
         values = _read(hints)
         for name, (hint, words) in hints.items():
             found = values if values is not None else _read({name: (hint, words)})
-            if found is None or not _in_range(hint, found[name]):
+            if found is None or not in_range(hint, found[name]):
                 raise _mistaken(self.called(name), hint, words)
             check_of(self.flags[name].path[-1], hint)(self.called(name), found[name])
         return values or {}
@@ -330,10 +306,10 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
     import tyro
 
     fields = {f"f{number}": hint for number, (hint, _) in enumerate(given.values())}
-    made = dataclasses.make_dataclass("Given", [(field, _readable(hint)) for field, hint in fields.items()])
+    made = dataclasses.make_dataclass("Given", [(field, readable(hint)) for field, hint in fields.items()])
     words: list[str] = []
     for field, (hint, own) in zip(fields, given.values(), strict=True):
-        own = ["None"] if own == ["none"] and _takes_none(hint) and not _takes_text(hint) else own
+        own = ["None"] if own == ["none"] and takes_none(hint) and not takes_text(hint) else own
         words += [f"--{field}={own[0]}"] if len(own) == 1 else [f"--{field}", *own]
     try:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -342,7 +318,7 @@ def _read(given: dict[str, tuple[Any, list[str]]]) -> dict[str, Any] | None:
         return None
     found = {name: at_home(getattr(read, field)) for name, field in zip(given, fields, strict=True)}
     return {
-        name: value[0] if _one_or_more(given[name][0]) and len(value) == 1 else value for name, value in found.items()
+        name: value[0] if one_or_more(given[name][0]) and len(value) == 1 else value for name, value in found.items()
     }
 
 
@@ -358,27 +334,12 @@ def at_home(value: Any) -> Any:
     return type(value)(home)
 
 
-def _in_range(hint: Any, value: Any) -> bool:
-    """Whether a value, or each of several, is finite and within the range that its type has."""
-    allowed = _range(hint) or next((_range(item) for item in _items(hint)), None)
-    numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if isinstance(one, (int, float))]
-    if any(isinstance(one, float) and not math.isfinite(one) for one in numbers):
-        return False
-    return allowed is None or all(allowed.low <= one <= allowed.high for one in numbers)
-
-
 def _mistaken(name: str, hint: Any, words: list[str]) -> InputError:
-    choices = [str(choice) for choice in _choices(hint)]
+    choices = [str(choice) for choice in choices_of(hint)]
     wrong = next((word for word in words if choices and word not in choices), " ".join(words))
     near = difflib.get_close_matches(wrong, choices, n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]!r}?" if near else "."
-    return InputError(f"{name} takes {_article(hint)}, not {shortened(wrong)!r}{guess}")
-
-
-def _article(hint: Any) -> str:
-    """A type in words, as the object of a sentence."""
-    words = type_words(hint)
-    return words if _choices(hint) or words.startswith(("one ", "several", "text", *_COUNTS.values())) else f"a {words}"
+    return InputError(f"{name} takes {article(hint)}, not {shortened(wrong)!r}{guess}")
 
 
 def _rebuilt(settings: Any, given: dict[tuple[str, ...], Any]) -> Any:
@@ -391,7 +352,7 @@ def _rebuilt(settings: Any, given: dict[tuple[str, ...], Any]) -> Any:
             values[name] = inside[()]
         else:
             there = MISSING if settings is family else getattr(settings, name)
-            nested = _nested(hints_of(family)[name])
+            nested = nested_in(hints_of(family)[name])
             values[name] = _rebuilt(nested if there is MISSING or there is None else there, inside)
     return family(**values) if settings is family else dataclasses.replace(settings, **values)
 
@@ -411,7 +372,7 @@ def _text(flag: Flag, everyday: bool) -> FlagText:
     if default != "nothing":
         for none in (" Default: none.", "; none unless given"):
             sentence = sentence.replace(none, "")  # said where None is usual, and the class has another
-        words += ", or none" if _takes_none(flag.hint) and _bare(flag.hint) is not Any else ""
+        words += ", or none" if takes_none(flag.hint) and bare(flag.hint) is not Any else ""
     return FlagText(flag.name, ".".join(flag.path), words, default, sentence, everyday)
 
 
@@ -434,128 +395,3 @@ def _value_at(settings: Any, path: tuple[str, ...]) -> Any:
 
 def _default(field: Any) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
-
-
-def _notes(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-
-
-def _options(hint: Any) -> list[Any]:
-    """The types of a union, without None; or the one type."""
-    bare = _bare(hint)
-    union = get_origin(bare) in (typing.Union, types.UnionType)
-    return [option for option in get_args(bare) if option is not type(None)] if union else [hint]
-
-
-def _choices(hint: Any) -> tuple[Any, ...]:
-    bare = _bare(_options(hint)[0])
-    if get_origin(bare) is tuple:
-        return _choices(get_args(bare)[0])
-    return get_args(bare) if get_origin(bare) is Literal else ()
-
-
-def _items(hint: Any) -> list[Any]:
-    """The types of what a tuple holds, for each tuple that a type may be."""
-    return [get_args(_bare(option))[0] for option in _options(hint) if get_origin(_bare(option)) is tuple]
-
-
-def _range(hint: Any) -> Range | None:
-    notes = [note for option in (hint, *_options(hint)) for note in _notes(option)]
-    return next((note for note in notes if isinstance(note, Range)), None)
-
-
-def _takes_none(hint: Any) -> bool:
-    return type(None) in get_args(_bare(hint)) or _bare(hint) is Any
-
-
-def _takes_text(hint: Any) -> bool:
-    """Whether a type takes any word, or one of some words."""
-    return any(_bare(option) in (str, Any, Path) for option in _options(hint)) or bool(_choices(hint))
-
-
-def _takes_several(hint: Any) -> bool:
-    return any(get_origin(_bare(option)) is tuple for option in _options(hint))
-
-
-def _is_bool(hint: Any) -> bool:
-    return [_bare(option) for option in _options(hint)] == [bool]
-
-
-def _readable(hint: Any) -> Any:
-    """The type as tyro is asked for it: objects by their words."""
-    bare = _bare(hint)
-    several = get_origin(bare) is tuple and get_args(bare)[1:] == (...,) and _bare(get_args(bare)[0]) is Any
-    if several or _one_or_more(hint):
-        return tuple[str, ...]
-    return str | None if bare is Any else hint
-
-
-def _one_or_more(hint: Any) -> bool:
-    """Whether a type is an object by its words, or several of them: one alone is held as it is."""
-    options = list(map(_bare, _options(hint)))
-    return Any in options and any(get_origin(option) is tuple for option in options)
-
-
-def _nested(hint: Any) -> type[Settings] | None:
-    bare = _bare(_options(hint)[0])
-    return bare if isinstance(bare, type) and issubclass(bare, Settings) else None
-
-
-def _type_name(hint: Any) -> str:
-    bare = _bare(hint)
-    return _TYPES.get(bare) or str(getattr(bare, "__name__", bare))
-
-
-def _listed(words: list[str]) -> str:
-    return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
-
-
-def _owner(family: type, field: str) -> type:
-    return next(base for base in family.__mro__ if field in inspect.get_annotations(base))
-
-
-def _sentence(family: type, field: str) -> str:
-    """The sentence under a field, in the class of the family that has it last."""
-    for base in family.__mro__:
-        sentence = _sentences(base).get(field) if field in inspect.get_annotations(base) else None
-        if sentence:
-            return sentence
-    return ""
-
-
-@cache
-def _sentences(family: type) -> dict[str, str]:
-    try:
-        file = inspect.getsourcefile(family)
-    except TypeError:
-        file = None
-    return _sentences_in(Path(file)).get(family.__qualname__, {}) if file and Path(file).exists() else {}
-
-
-@cache
-def _sentences_in(file: Path) -> dict[str, dict[str, str]]:
-    """The sentences of every class of a file, by the class's qualified name."""
-    found: dict[str, dict[str, str]] = {}
-    _collect(ast.parse(file.read_text(encoding="utf-8")), "", found)
-    return found
-
-
-def _collect(node: ast.AST, prefix: str, found: dict[str, dict[str, str]]) -> None:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.ClassDef):
-            found[f"{prefix}{child.name}"] = _under_fields(child)
-            _collect(child, f"{prefix}{child.name}.", found)
-        elif isinstance(child, ast.FunctionDef):
-            _collect(child, f"{prefix}{child.name}.<locals>.", found)
-
-
-def _under_fields(node: ast.ClassDef) -> dict[str, str]:
-    return {
-        field.target.id: " ".join(text.value.value.split())
-        for field, text in zip(node.body, node.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
