@@ -95,7 +95,8 @@ class DHKD(Distillation):
         )
         if not state.share.alone:
             main, other = (tuple(g if g is None else g.clone() for g in some) for some in (main, other))
-            state.share.add_([g for g in (*main, *other) if g is not None], joined=True)
+            both = state.share.added([*main, *other], [*learned, *learned], joined=True)
+            main, other = tuple(both[: len(learned)]), tuple(both[len(learned) :])
         gradients = aligned(main, other, shared=self.alignment == "backbone")
         pairs = zip(learned, gradients, strict=True)
         carrier = torch.stack([(p * g).sum() for p, g in pairs if g is not None]).sum()
