@@ -296,7 +296,9 @@ def test_processes_with_unlike_runs_are_refused(other, words, digits):
     runtime.processes = Unlike()
     engine._check_alike(method, digits, runtime)
     runtime.processes = Unlike(**other)
-    with pytest.raises(InputError, match=rf"^the processes do not have the same run: {words}\. Start all with"):
+    with pytest.raises(
+        InputError, match=rf"^the processes do not have the same run: {words}\. Give all the same command"
+    ):
         engine._check_alike(method, digits, runtime)
 
 

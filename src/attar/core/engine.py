@@ -177,7 +177,7 @@ def _check_alike(method: Method[A], source: Source, runtime: Runtime) -> None:
     """See that all processes were given the same run.
 
     Raises:
-        InputError: Some have other settings, other data, or another version.
+        InputError: Some have other settings, another version, or other data, which includes given networks.
     """
     if runtime.processes.count == 1:
         return
@@ -189,7 +189,7 @@ def _check_alike(method: Method[A], source: Source, runtime: Runtime) -> None:
             name = "method" if "method" in unlike else unlike[0]
             raise InputError(
                 f"the processes do not have the same run: {name} is {first.get(name)} in the first and "
-                f"{other.get(name)} in process {number}. Start all with the same command, on the same data."
+                f"{other.get(name)} in process {number}. Give all the same command, data, networks and ATTAR_CACHE."
             )
 
 
