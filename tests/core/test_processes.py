@@ -490,7 +490,7 @@ FAILURES = [
 def test_a_failure_of_one_process_is_one_line_of_all(tmp_path):
     cases = [(failing, fault, free_port(), str(tmp_path / str(n))) for n, (failing, fault, *_) in enumerate(FAILURES)]
     command = [sys.executable, "-c", FAILING, json.dumps(cases), "condense", "dm", *CONDENSE.split(), "--quiet"]
-    done = subprocess.run(command, env=several(3), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=several(3), capture_output=True, text=True, timeout=600)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [codes for codes, _ in found] == [codes for *_, codes in FAILURES], found
     for (*_, line, _), (_, told) in zip(FAILURES, found, strict=True):
