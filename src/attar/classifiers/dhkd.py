@@ -89,6 +89,8 @@ class DHKD(Distillation):
         if not self.changes_gradients or len(terms) < 2:
             return super().total(terms, state)
         learned = list(state.learned())
+        main: Sequence[Tensor | None]
+        other: Sequence[Tensor | None]
         main, other = (
             torch.autograd.grad(terms[name], learned, retain_graph=name == "labels", allow_unused=True)
             for name in ("labels", "teacher")
@@ -96,7 +98,7 @@ class DHKD(Distillation):
         if not state.share.alone:
             main, other = (tuple(g if g is None else g.clone() for g in some) for some in (main, other))
             both = state.share.added([*main, *other], [*learned, *learned], joined=True)
-            main, other = tuple(both[: len(learned)]), tuple(both[len(learned) :])
+            main, other = both[: len(learned)], both[len(learned) :]
         gradients = aligned(main, other, shared=self.alignment == "backbone")
         pairs = zip(learned, gradients, strict=True)
         carrier = torch.stack([(p * g).sum() for p, g in pairs if g is not None]).sum()

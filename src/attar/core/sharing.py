@@ -228,7 +228,7 @@ def check_shareable(network: nn.Module, processes: Processes) -> None:
 
 
 @torch.no_grad()
-def add_each_gradient(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
+def add_each_gradient(parameters: Iterable[Tensor], processes: Processes) -> None:
     """Sum the gradients of parameters over all processes, one after another: in place, and without a copy of them all.
 
     As in `Share.add_gradients`, a parameter that no process has a gradient of keeps none.
