@@ -74,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _check_streams()
     code = _flushed(_coded(arguments))
     asked.clear()
+    if code in (REFUSED, MISTAKE) and not set(arguments[:1]) & set(ONCE):
+        leave()
     if code:
         sys.exit(code)
 
@@ -206,8 +208,6 @@ def _complain(text: str, error: BaseException) -> None:
     said = (line if speaks() else None) if stopped else message(line, lost=others_ended(error))
     if said is not None:
         _print(f"attar: {said}")
-    if not stopped:
-        leave()
     if os.environ.get(TRACEBACK) not in (None, "", "0"):
         _print("".join(traceback.format_exception(error)).rstrip())
 

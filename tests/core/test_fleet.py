@@ -216,6 +216,9 @@ def test_each_task_has_a_gpu_where_the_cluster_has_some(machines, settings, gpus
             r"the Ray cluster at head:6379 has no GPU\. Give --device cpu\.",
         ),
         ([GPUS], {"task_gpus": 5}, r"--task-gpus is 5, but the Ray cluster at head:6379 has 4 GPUs\."),
+        ([GPUS], {"task_gpus": 1.5}, r"--task-gpus is 1\.5\. Give a whole number, or a share of one from 0\.0001\."),
+        ([GPUS], {"task_gpus": 1e-6}, r"--task-gpus is 1e-06\. Give a whole number"),
+        ([GPUS], {"task_gpus": 1, "device": "cpu"}, r"--task-gpus is 1, but --device cpu takes no GPU\."),
         ([GPUS], {"device": "cuda:1"}, r"--device cuda:1 names one GPU of this machine"),
     ],
 )
@@ -329,3 +332,21 @@ def test_gpus_of_tasks_without_workers_are_told_to_do_nothing():
     with crew(Fleet(task_gpus=0.5), Runtime(Engine(device="cpu"), say=lines.append)):
         pass
     assert lines == ["note: --task-gpus is for tasks on Ray, and this process does them itself. Give --workers too."]
+
+
+def test_workers_beside_an_address_are_told_to_do_nothing():
+    lines = []
+    with crew(Fleet(workers=3, address="head:6379"), Runtime(Engine(device="cpu"), say=lines.append)):
+        pass
+    assert [line.partition(".")[0] for line in lines] == ["note: --workers is for tasks on this machine"]
+
+
+def test_workers_of_this_machine_are_no_cluster_that_it_belongs_to(monkeypatch):
+    ray, given = pytest.importorskip("ray", reason="ray is not installed"), []
+    monkeypatch.setattr(ray, "init", lambda **how: given.append(how))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="here:6379"))
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with cluster.joined(2, None) as found:
+        assert found.name == "Ray on this machine"
+    assert (given[0]["address"], given[0]["num_cpus"]) == ("local", 2)

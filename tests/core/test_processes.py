@@ -14,7 +14,7 @@ import torch
 
 import attar
 from attar.cli import main
-from attar.core import engine, launcher, processes
+from attar.core import engine, farewell, launcher, meeting, processes
 from attar.core.errors import InputError
 from attar.core.kinds import kind_named
 from attar.core.launcher import check_shared, rank, size
@@ -239,7 +239,9 @@ def test_a_method_shares_its_work_or_is_refused_with_several_processes(launched)
         ("bench digits", "attar bench digits"),
     ],
 )
-def test_of_several_processes_one_says_that_the_work_is_not_shared(words, what, launched, capsys):
+def test_of_several_processes_one_says_that_the_work_is_not_shared(words, what, launched, capsys, monkeypatch):
+    monkeypatch.setattr(meeting, "_opened", [torch.distributed.HashStore()])
+    monkeypatch.setattr(farewell, "STAYS", farewell.STAYS * 0)
     for number in "01":
         launched(**LAUNCHED | {"RANK": number})
         with pytest.raises(SystemExit) as stop:
@@ -264,6 +266,40 @@ def test_several_processes_look_things_up_once(launched, capsys):
         main(["methods", "mixtures"])
         main(["cite", "dm"])
         assert bool(capsys.readouterr().out) == (number == "0")
+
+
+class Unlike(Processes):
+    """Two processes of which the other one has something else."""
+
+    count = 2
+
+    def __init__(self, **other):
+        self.other = other
+
+    def collect(self, mine):
+        return [mine[0], {**mine[0], **self.other}]
+
+
+@pytest.mark.parametrize(
+    "other, words",
+    [
+        ({"lr": 7.0}, "lr is 1.0 in the first and 7.0 in process 1"),
+        ({"seed": 3, "data": "f00"}, "seed is 0 in the first and 3 in process 1"),
+        ({"ipc": 2, "method": "mtt"}, "method is dm in the first and mtt in process 1"),
+        ({"attar": "0.0.1"}, "attar is .* in the first and 0.0.1 in process 1"),
+    ],
+)
+def test_processes_with_unlike_runs_are_refused(other, words, digits):
+    runtime = Runtime(Engine(device="cpu"))
+    method = attar.DM(ipc=1).resolve(digits, runtime)
+    engine._check_alike(method, digits, runtime)
+    runtime.processes = Unlike()
+    engine._check_alike(method, digits, runtime)
+    runtime.processes = Unlike(**other)
+    with pytest.raises(
+        InputError, match=rf"^the processes do not have the same run: {words}\. Give all the same command"
+    ):
+        engine._check_alike(method, digits, runtime)
 
 
 WAITING = """
@@ -454,7 +490,7 @@ FAILURES = [
 def test_a_failure_of_one_process_is_one_line_of_all(tmp_path):
     cases = [(failing, fault, free_port(), str(tmp_path / str(n))) for n, (failing, fault, *_) in enumerate(FAILURES)]
     command = [sys.executable, "-c", FAILING, json.dumps(cases), "condense", "dm", *CONDENSE.split(), "--quiet"]
-    done = subprocess.run(command, env=several(3), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=several(3), capture_output=True, text=True, timeout=600)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [codes for codes, _ in found] == [codes for *_, codes in FAILURES], found
     for (*_, line, _), (_, told) in zip(FAILURES, found, strict=True):

@@ -23,7 +23,7 @@ from attar.images.protocols import PROTOCOLS, Protocol
 from attar.images.trained import Auxiliary
 from attar.images.training import TrainNetwork
 from shared_trainings import BESIDE, NAMES, found
-from two_processes import several
+from two_processes import printed_by, several
 
 CPU = torch.device("cpu")
 SHARED = {2: NAMES, 3: ["network: batch", "network: dropout", "network: drawn", "classifier: kd", "classifier: crd"]}
@@ -175,7 +175,62 @@ def test_a_step_exchanges_gradients_once_and_twice_for_each_batch_norm(norm, exc
     state = method.build(digits, runtime)
     method.step(state, runtime)
     assert len(calls) == exchanges
-    assert calls[-1] == sum(one.numel() for one in state.network.parameters()) + 1
+    parameters = list(state.network.parameters())
+    assert calls[-1] == sum(one.numel() for one in parameters) + 1 + len(parameters)
+
+
+BRANCHES = """
+import json, os, sys
+import torch
+from torch import nn
+from attar.core import processes
+from attar.core.sharing import Share, add_each_gradient
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.odd, self.unused = (nn.Linear(2, 2, dtype=torch.float64) for _ in range(3))
+
+    def forward(self, rows):
+        large = (rows[:, 0] > 5).nonzero().flatten()
+        return self.used(rows).index_add(0, large, self.odd(rows[large])) if len(large) else self.used(rows)
+
+def trained(kind, several):
+    torch.manual_seed(0)
+    network, rows = Branches(), torch.arange(8, dtype=torch.float64).view(4, 2)
+    optimizer = {
+        "adamw": lambda given: torch.optim.AdamW(given, 0.1, weight_decay=0.5),
+        "sgd": lambda given: torch.optim.SGD(given, 0.1, momentum=0.9, weight_decay=0.5),
+    }[kind.split()[0]](network.parameters())
+    for step in range(4):  # the branch of the last row is used in two of them
+        share = Share(4, several)
+        batch = rows - 10 * (step % 2)
+        optimizer.zero_grad()
+        network(share.of(batch)).square().sum().backward()
+        if "each" in kind:
+            add_each_gradient(network.parameters(), several)
+        else:
+            share.add_gradients(network.parameters())
+        optimizer.step()
+    return {name: one.tolist() for name, one in network.state_dict().items()}, network.unused.weight.grad is None
+
+KINDS = ["adamw", "sgd", "adamw each"]
+if not os.fork():
+    os.environ |= {"RANK": "1", "WORLD_SIZE": "2"}
+    [trained(kind, processes.current(cpu=True)) for kind in KINDS]
+    os._exit(0)
+os.environ |= {"RANK": "0", "WORLD_SIZE": "2"}
+several = processes.current(cpu=True)
+print(json.dumps({kind: [trained(kind, several), trained(kind, processes.ALONE)] for kind in KINDS}))
+"""
+
+
+def test_parameters_without_a_gradient_are_left_alone_by_several_processes_as_by_one():
+    """One branch is never used, and one only by the rows of the second process."""
+    for kind, ((two, kept), (one, _)) in printed_by(BRANCHES).items():
+        assert kept, kind
+        for name, values in one.items():
+            torch.testing.assert_close(torch.tensor(two[name]), torch.tensor(values), rtol=1e-6, atol=1e-9)
 
 
 # Trainings dealt out.

@@ -11,7 +11,7 @@ import pytest
 import attar
 from attar.cli import main
 from attar.core import engine as loop
-from attar.core import tracking
+from attar.core import processes, tracking
 from attar.core.errors import InputError, Interrupted
 from attar.core.processes import Processes
 from attar.core.runtime import Engine, Runtime
@@ -354,6 +354,30 @@ def test_a_damaged_file_of_trackers_begins_a_new_run_there(text, method, digits,
     (tmp_path / "made" / "run" / "trackers.json").write_text(text, encoding="utf-8")
     attar.condense(digits, method, out=tmp_path / "made", engine=tracked("wandb"))
     assert curve(stand_ins) == [1, 2, 3, *STEPS]
+
+
+def test_a_finished_run_is_told_to_no_tracker_and_that_is_said(method, digits, tmp_path, stand_ins):
+    lines, out = [], tmp_path / "made"
+    attar.condense(digits, method, out=out, engine=tracked("wandb"))
+    attar.condense(digits, method, out=out, engine=tracked("wandb"), say=lines.append)
+    assert not [line for line in lines if "told" in line]
+    attar.condense(digits, method, out=out, engine=tracked("wandb", "mlflow"), say=lines.append)
+    curve = out / "run" / "metrics.jsonl"
+    assert [line for line in lines if "told" in line] == [
+        f"note: mlflow: not told of this run, which is finished. Its curve is in {curve}."
+    ]
+    assert len(stand_ins("start")) == 1
+
+
+def test_only_the_first_of_several_processes_needs_the_package(monkeypatch):
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    monkeypatch.setattr(processes, "current", lambda *, cpu: processes.ALONE)
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    Runtime(tracked("wandb"))
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(InputError, match="--track wandb needs the package wandb"):
+        Runtime(tracked("wandb"))
 
 
 def test_only_the_first_of_several_processes_tracks(method, digits, stand_ins):

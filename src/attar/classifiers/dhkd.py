@@ -89,13 +89,16 @@ class DHKD(Distillation):
         if not self.changes_gradients or len(terms) < 2:
             return super().total(terms, state)
         learned = list(state.learned())
+        main: Sequence[Tensor | None]
+        other: Sequence[Tensor | None]
         main, other = (
             torch.autograd.grad(terms[name], learned, retain_graph=name == "labels", allow_unused=True)
             for name in ("labels", "teacher")
         )
         if not state.share.alone:
             main, other = (tuple(g if g is None else g.clone() for g in some) for some in (main, other))
-            state.share.add_([g for g in (*main, *other) if g is not None], joined=True)
+            both = state.share.added([*main, *other], [*learned, *learned], joined=True)
+            main, other = both[: len(learned)], both[len(learned) :]
         gradients = aligned(main, other, shared=self.alignment == "backbone")
         pairs = zip(learned, gradients, strict=True)
         carrier = torch.stack([(p * g).sum() for p, g in pairs if g is not None]).sum()

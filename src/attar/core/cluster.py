@@ -25,6 +25,8 @@ ANSWER = 4.0
 """Seconds in which the head of a cluster must take a connection."""
 TRIES = "RAY_gcs_server_port_wait_time_s"
 """The variable of the environment that says for how many seconds Ray tries to reach a head."""
+OWN = {"address": "local", "include_dashboard": False}
+"""A Ray of its own, also on a machine that belongs to a cluster or where RAY_ADDRESS is set."""
 LOOK = 60.0
 """Seconds in which the machines of a cluster must look into a folder."""
 
@@ -139,7 +141,7 @@ def joined(workers: int, address: str | None) -> Iterator[Cluster]:
         raise InputError(f"several workers need Ray: {install('cluster')}.") from None
     where = reached(address)
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    how = {"address": address} if address else {"num_cpus": workers, "include_dashboard": False}
+    how = {"address": address} if address else {**OWN, "num_cpus": workers}
     usual = signal.getsignal(TERMINATE)
     os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # Numba cannot compile the function that Ray puts in its place
     try:

@@ -30,6 +30,7 @@ from attar.core.settings import Settings, difference, flat, plain
 from attar.core.signals import HANG_UP, INTERRUPT, TERMINATE, asked, met_by
 from attar.core.state import pack, unpack
 from attar.core.tracking import Tracked, config_of
+from attar.core.version import __version__
 
 Metrics = Mapping[str, Tensor | float]
 
@@ -128,8 +129,10 @@ def run(
     load = load or getattr(method, "load", None) or kind_of(method).load
     with ExitStack() as stack:
         processes = runtime.processes
+        _check_alike(method, source, runtime)
         folder = RunFolder(out, runtime) if out else None
         if folder and processes.once(lambda: folder.open(method, source, runtime, stack, wait=wait)):
+            tracking.note_untold(runtime, folder.inner)
             return load(folder.path)
         runtime.folder = folder.path if folder else None
         written = folder if processes.first else None
@@ -163,6 +166,31 @@ def run(
 def _name(folder: "RunFolder | None", title: str, method: Any) -> str:
     """What a tracker calls the run."""
     return (folder.path.resolve().name if folder else "") or title or str(method.name)
+
+
+def _facts(method: Method[A], source: Source, runtime: Runtime) -> dict[str, Any]:
+    """What makes a run the same as another."""
+    return {"method": method.name, "settings": plain(method), "seed": runtime.seed, "data": source.fingerprint}
+
+
+def _check_alike(method: Method[A], source: Source, runtime: Runtime) -> None:
+    """See that all processes were given the same run.
+
+    Raises:
+        InputError: Some have other settings, another version, or other data, which includes given networks.
+    """
+    if runtime.processes.count == 1:
+        return
+    facts = {**_facts(method, source, runtime), "attar": __version__}
+    first, *others = runtime.processes.collect([dict(flat(facts))])
+    for number, other in enumerate(others, 1):
+        unlike = [name for name in {**first, **other} if repr(first.get(name)) != repr(other.get(name))]
+        if unlike:
+            name = "method" if "method" in unlike else unlike[0]
+            raise InputError(
+                f"the processes do not have the same run: {name} is {first.get(name)} in the first and "
+                f"{other.get(name)} in process {number}. Give all the same command, data, networks and ATTAR_CACHE."
+            )
 
 
 def _check_shared(folder: "RunFolder", done: int, processes: Processes) -> None:
@@ -294,12 +322,7 @@ class RunFolder:
         Raises:
             InputError: Someone else's files, another run, another process at work, or no permission.
         """
-        wanted = {
-            "method": method.name,
-            "settings": plain(method),
-            "seed": runtime.seed,
-            "data": source.fingerprint,
-        }
+        wanted = _facts(method, source, runtime)
         call = runtime.call.to_json() if runtime.call else None
         if finished(self.path):  # read without a lock and without a word to the disk, which may be read-only
             self._check_same(wanted, method, runtime)

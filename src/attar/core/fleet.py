@@ -25,6 +25,8 @@ RETRIES = 5
 """How often a task is given out again after its worker has died."""
 WATCH = 2.0
 """Seconds without a result after which the head of the cluster is looked for."""
+SMALLEST = 1e-4
+"""The smallest share of a GPU that Ray deals out."""
 GRACE = 60.0
 """Seconds that tasks have to save what they have when the command is stopped."""
 
@@ -104,6 +106,10 @@ class Crew:
             asked = 1.0 if there and usable and device in ("auto", "cuda") else 0.0
             if device == "cuda" and not asked:
                 raise InputError(f"{self.cluster.name} has no GPU. Give --device cpu.")
+        if device == "cpu" and asked:
+            raise InputError(f"--task-gpus is {asked:g}, but --device cpu takes no GPU. Leave out one of them.")
+        if asked and (asked < SMALLEST or (asked > 1 and asked % 1)):
+            raise InputError(f"--task-gpus is {asked:g}. Give a whole number, or a share of one from {SMALLEST:g}.")
         if asked > there:
             raise InputError(f"--task-gpus is {asked:g}, but {self.cluster.name} has {there:g} GPUs.")
         return asked
@@ -149,6 +155,10 @@ def crew(fleet: Fleet, runtime: "Runtime") -> Iterator[Crew]:
     """A fleet, which is let go at the end."""
     if fleet.task_gpus is not None and fleet.workers == 1 and fleet.address is None:
         runtime.say("note: --task-gpus is for tasks on Ray, and this process does them itself. Give --workers too.")
+    if fleet.workers > 1 and fleet.address is not None:
+        runtime.say(
+            "note: --workers is for tasks on this machine. How many a cluster does at once depends on its cores."
+        )
     with ExitStack() as stack:
         yield Crew(fleet, runtime, stack)
 
@@ -248,7 +258,7 @@ def _result(ray: Any, one: Any) -> Any:
     try:
         return ray.get(one)
     except ray.exceptions.RayTaskError as error:  # a mistake of ours, or the machine's: as if it had come up here
-        raise error.cause from error
+        raise (error.cause or error) from error
     except ray.exceptions.WorkerCrashedError:
         return InputError(f"its worker died {RETRIES + 1} times. Check that the machine has enough memory.")
     except (ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError) as error:

@@ -1,13 +1,14 @@
 """The memory of a run: its peak (anonymous memory on a CPU, allocated tensors on a GPU), and what may stay on a GPU."""
 
 import os
+import weakref
 from pathlib import Path
 
 import torch
 
 STATUS = Path("/proc/self/status")
 KEPT_SHARE = 0.25
-"""Share of a device's memory in which data may be kept beside a run."""
+"""Share of a device's memory in which all data together may be kept beside a run."""
 
 
 def anonymous_bytes() -> int | None:
@@ -26,13 +27,35 @@ def machine_bytes() -> int | None:
         return None
 
 
-def may_stay_on(device: torch.device, size: int) -> bool:
-    """Whether data of so many bytes may be kept in a device's memory for the whole run."""
+_promised: dict[tuple[str, int], dict[tuple[int, str], int]] = {}
+"""For each device, how many bytes each owner may keep there."""
+
+
+def may_stay_on(device: torch.device, size: int, owner: object, what: str = "") -> bool:
+    """Whether data of so many bytes may be kept in a device's memory, beside those of all other owners.
+
+    If they may, they count until their owner is gone.
+
+    Args:
+        device: The device.
+        size: Bytes of the data.
+        owner: The object that keeps them.
+        what: Which of its data. The answer for the same data stays the same.
+    """
     if device.type == "cpu":
         return False
     on_gpu = device.type == "cuda"
     whole = torch.cuda.get_device_properties(device).total_memory if on_gpu else machine_bytes()
-    return whole is None or size <= KEPT_SHARE * whole
+    promised, key = _promised.setdefault((device.type, device.index or 0), {}), (id(owner), what)
+    if promised.get(key, -1) >= size:
+        return True
+    others = sum(promised.values()) - promised.get(key, 0)
+    if whole is not None and others + size > KEPT_SHARE * whole:
+        return False
+    if key not in promised:
+        weakref.finalize(owner, promised.pop, key, None)
+    promised[key] = size
+    return True
 
 
 class PeakMemory:

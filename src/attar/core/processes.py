@@ -21,14 +21,13 @@ from torch import Tensor
 from attar.core.errors import OTHERS_ENDED, InputError, OthersEnded
 from attar.core.failures import others_ended
 from attar.core.launcher import LOCAL_SIZE, number_in, rank, size
+from attar.core.meeting import meet
 from attar.core.signals import ending
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=20)
 """How long a process waits for the others, which may be busy for hours. More does not fit 31 bits of milliseconds."""
-PORT = "29500"
-"""Port of the first process, if the launcher names none."""
 
 
 class Processes:
@@ -219,15 +218,15 @@ def _join(*, cpu: bool) -> None:
 
     Raises:
         InputError: They cannot be reached.
+        OthersEnded: One has failed on its way.
     """
-    os.environ.setdefault("MASTER_PORT", PORT)
-    number_in("MASTER_PORT")
     here = number_in(LOCAL_SIZE) if LOCAL_SIZE in os.environ else size()
     if cpu and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, torch.get_num_threads() // max(1, here)))
     try:
         with ending():  # the others may be hours away
-            dist.init_process_group("gloo" if cpu else "nccl", rank=rank(), world_size=size())
+            store = meet("cpu" if cpu else "cuda")
+            dist.init_process_group("gloo" if cpu else "nccl", store=store, rank=rank(), world_size=size())
         atexit.register(_leave)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map
 
 from attar.core import processes, tracking
 from attar.core.errors import InputError
-from attar.core.launcher import size
+from attar.core.launcher import rank, size
 from attar.core.machine import Engine as Engine
 from attar.core.notes import Speaker
 from attar.core.precision import DTYPES
@@ -54,7 +54,7 @@ class Runtime:
         self.engine = engine or Engine()
         self.seed = seed
         self.call = call
-        if self.engine.trackers:
+        if self.engine.trackers and rank() == 0:
             tracking.check_installed(self.engine.trackers)
         self.device = _device(self.engine.device)
         self.processes: Processes = processes.current(cpu=self.device.type == "cpu")

@@ -91,13 +91,41 @@ class Share:
     def add_gradients(self, parameters: Iterable[nn.Parameter], *others: Tensor, joined: bool = False) -> None:
         """Make the gradients of parameters, and other numbers, those of the whole batch: in place, in one exchange.
 
+        A parameter that no process has a gradient of keeps none, so that no optimiser moves it.
+
         Args:
             parameters: Parameters with their gradients.
             others: Other tensors, such as the loss.
             joined: Whether each process has computed the loss of joined rows. Default: the sum over its own rows.
         """
-        tensors = [one.grad for one in parameters if one.grad is not None] + list(others)
-        self.add_(tensors, joined=joined)
+        if self.alone:
+            return
+        learned = [one for one in parameters if one.requires_grad]
+        found = self.added([one.grad for one in learned], learned, *others, joined=joined)
+        for parameter, gradient in zip(learned, found, strict=True):
+            parameter.grad = gradient
+
+    def added(
+        self, gradients: Sequence[Tensor | None], like: Sequence[Tensor], *others: Tensor, joined: bool = False
+    ) -> list[Tensor | None]:
+        """Gradients of the whole batch, in place and in one exchange; None where no process has one.
+
+        Args:
+            gradients: Those of this process. Another one may have more or fewer of them.
+            like: What each is the gradient of.
+            others: Other tensors, which all processes have.
+            joined: As for `add_gradients`.
+        """
+        if self.alone or not like:
+            self.add_(others, joined=joined)
+            return list(gradients)
+        here = [gradient is not None for gradient in gradients]
+        filled = [torch.zeros_like(one) if g is None else g for g, one in zip(gradients, like, strict=True)]
+        there = like[0].new_tensor(here, dtype=like[0].dtype)
+        self.add_([*filled, *others, there], joined=joined)
+        if not all(here):  # only then is a GPU waited for
+            here = [bool(number) for number in there.tolist()]
+        return [gradient if known else None for gradient, known in zip(filled, here, strict=True)]
 
     @torch.no_grad()
     def add_(self, tensors: Sequence[Tensor], *, joined: bool = False) -> None:
@@ -197,6 +225,22 @@ def check_shareable(network: nn.Module, processes: Processes) -> None:
             raise InputError(f"{type(part).__name__} has a dropout of its own, {end}")
         if isinstance(part, nn.modules.instancenorm._InstanceNorm) and part.track_running_stats and part.training:
             raise InputError(f"track_running_stats is on in {type(part).__name__}, {end}")
+
+
+@torch.no_grad()
+def add_each_gradient(parameters: Iterable[Tensor], processes: Processes) -> None:
+    """Sum the gradients of parameters over all processes, one after another: in place, and without a copy of them all.
+
+    As in `Share.add_gradients`, a parameter that no process has a gradient of keeps none.
+    """
+    learned = [one for one in parameters if one.requires_grad]
+    if processes.count == 1 or not learned:
+        return
+    there = learned[0].new_tensor([one.grad is not None for one in learned], dtype=torch.float32)
+    for parameter, number in zip(learned, processes.sum_(there).tolist(), strict=True):
+        if number:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            processes.sum_(parameter.grad)
 
 
 class _Joined(torch.autograd.Function):

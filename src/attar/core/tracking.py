@@ -106,6 +106,21 @@ def forget(inner: Path) -> None:
     store.remove(inner / BOARD)
 
 
+def note_untold(runtime: "Runtime", inner: Path) -> None:
+    """Say which trackers know nothing of a run that is finished, and so is told to none.
+
+    Args:
+        runtime: The machine; its engine names the trackers.
+        inner: The folder `run` of the run.
+    """
+    known = _read(inner / FILE) if runtime.engine.trackers else {}
+    untold = [name for name in runtime.engine.trackers if name not in known]
+    if untold:
+        runtime.say(
+            f"note: {', '.join(untold)}: not told of this run, which is finished. Its curve is in {inner / CURVE}."
+        )
+
+
 class Tracked:
     """The trackers of one run, as far as they work."""
 

@@ -254,7 +254,7 @@ class Source(Told):
         samples = self.part(part).samples
         if not isinstance(samples, (InMemory, Features)):
             return samples
-        if not may_stay_on(torch.device(device), samples.tensor.nbytes):
+        if not may_stay_on(torch.device(device), samples.tensor.nbytes, self, part):
             return samples
         if (part, device) not in self._copies:
             self._copies[part, device] = type(samples)(samples.tensor.to(device))

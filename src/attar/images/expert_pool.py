@@ -62,7 +62,7 @@ class Pool:
         if (expert, epoch, device) in self._kept:
             return self._kept[expert, epoch, device]
         found = sent(self.files[expert][epoch], device)
-        if may_stay_on(device, found.nbytes * sum(map(len, self.files))):
+        if may_stay_on(device, found.nbytes * sum(map(len, self.files)), self):
             self._kept[expert, epoch, device] = found
         return found
 

@@ -182,7 +182,7 @@ class ImageSource(Told):
             return None
         if str(device) not in self._copies:
             tensor = self.prepared if self.prepared is not None else getattr(self.train.pixels, "tensor", None)
-            fits = tensor is not None and may_stay_on(device, tensor.nbytes)
+            fits = tensor is not None and may_stay_on(device, tensor.nbytes, self)
             self._copies[str(device)] = tensor.to(device) if tensor is not None and fits else None
         return self._copies[str(device)]
 

@@ -14,6 +14,7 @@ from attar.core.precision import DTYPES
 from attar.core.processes import Processes
 from attar.core.runtime import Runtime
 from attar.core.seeds import permutation
+from attar.core.sharing import add_each_gradient
 from attar.core.state import rebuilt
 from attar.core.training import in_float32
 from attar.language.crossing import Crossing
@@ -80,10 +81,7 @@ def descend(method: Method, rows: list[int], state: Distilling, runtime: Runtime
         picks = torch.randint(len(state.corpus), (len(rows),), generator=runtime.generator("corpus")).tolist()
         parts = Parts(teacher=False, corpus=True)
         _add(shown, add_gradient(state.corpus.batch(picks), parts, method.micro, state, runtime))
-    if runtime.processes.count > 1:
-        for parameter in (*state.learned.values(), *state.network.parameters()):
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            runtime.processes.sum_(parameter.grad)
+    add_each_gradient((*state.learned.values(), *state.network.parameters()), runtime.processes)
     return shown
 
 
