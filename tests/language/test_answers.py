@@ -410,3 +410,28 @@ def test_the_command_s_help_is_that_of_the_data(capsys):
     told = capsys.readouterr().out
     assert told.startswith("usage: attar label --teacher TEACHER --data DATA")
     assert "--top" in told and "For labelled images: attar label --kind images --help" in told.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("phrases --teacher x", "data are given by a flag. Give --data phrases."),
+        ("--kind language x", "data are given by a flag. Give --data x."),
+        ("--kind language --teacher x", "--data must be given."),
+        ("language --data phrases --teacher x", "takes neither METHOD nor FOLDER with --data. Leave out 'language'."),
+        ("--data phrases --teacher x y", "'y' belongs to no flag"),
+        ("--data phrases --teacher", "--teacher needs a value"),
+        ("--data phrases --teacher.model x", "unknown flag --teacher.model; did you mean '--teacher'?"),
+        ("--data phrases --teacher gpt2:layers=1", "which is not trained yet"),
+        ("--data phrases --teacher http://localhost:1/v1", "a server does not tell the distribution of every token"),
+        ("--teacher x", "no FOLDER of a condensed set is given. Give a folder, or --data DATA --kind language."),
+        ("--data user/name --teacher x", "given, and 'user/name' is not recognised as data of language"),
+        ("nowhere --teacher x", "there is no folder nowhere."),
+    ],
+)
+def test_a_command_in_a_wrong_form_is_told_what_is_wrong(words, sentence, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["label", *words.split()])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert sentence in told and told.count("\n") == 1

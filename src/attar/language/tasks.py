@@ -87,6 +87,11 @@ class Label(tasks.Task):
 
         if self.teacher.model is None:
             raise InputError("answers are those of a teacher. Give one (--teacher).")
+        if str(self.teacher.model).startswith(("http://", "https://")):
+            raise InputError(
+                "a server does not tell the distribution of every token. Give the teacher itself, by its folder or its "
+                "name on the hub. To learn from a server's answers: attar distill language --server"
+            )
         check_alone(self.teacher, runtime.processes.count)
         return replace(paired(source, self.teacher, None, self.tokenizer), answers=self.answers), method
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from attar.core.arguments import check_names, with_checked_arguments
 from attar.core.errors import InputError
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
@@ -32,6 +33,7 @@ from attar.language.tokens import Tokeniser
 Say = Callable[[str], None]
 
 
+@with_checked_arguments
 def distill(
     data: Any = "phrases",
     method: DistillLanguage | None = None,
@@ -89,6 +91,7 @@ def distill(
     return made
 
 
+@with_checked_arguments
 def label(
     data: Any = "phrases",
     method: StoreAnswers | None = None,
@@ -122,10 +125,13 @@ def label(
     given = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
     task = Label(teacher=given, tokenizer=tokenizer, answers=answers)
     runtime = Runtime(engine, seed, say=say)
-    made: StoredAnswers = task.run(method or StoreAnswers(), load(data), runtime, kind=KIND, out=Path(out).expanduser())
+    made: StoredAnswers = task.run(
+        method or StoreAnswers(), load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
+    )
     return made
 
 
+@with_checked_arguments
 def train(
     data: Any = "phrases",
     model: str = "gpt2:layers=4,width=128",
@@ -154,10 +160,12 @@ def train(
     Raises:
         InputError: Model, data and settings do not fit one another.
     """
+    check_names(train, settings, DistillLanguage.names())
     method = DistillLanguage.of(**{"divergence": "none", "student": model, **settings})
     return distill(data, method, tokenizer=tokenizer, out=out, seed=seed, engine=engine, say=say, answers=answers)
 
 
+@with_checked_arguments
 def evaluate(
     model: Model,
     data: Any = "phrases",
