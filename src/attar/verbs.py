@@ -120,7 +120,8 @@ def distill(
         method: Settings of a method, such as `attar.KD(student="convnet:norm=batch,width=16")`.
         teacher: A module, or its name: the folder of a trained model, a name on the hub, or the name of a network,
             which is trained here and kept in the cache. A student alone needs none.
-        student: Your own module, which replaces the student of the method. It is not changed.
+        student: Your own module, which replaces the student of the method and is not changed; or a name in the place of
+            the method's.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
         out: Folder of the student, as for `condense`.
         seed: Seed of every generator in the run. A teacher that is trained here has seed 0.
@@ -134,6 +135,8 @@ def distill(
     """
     if "module" in beside:
         raise InputError("a module of your own is given as student=MODULE, not as module=.")
+    if isinstance(student, (str, Path)) and isinstance(getattr(method, "student", None), str):
+        method, student = dataclasses.replace(method, student=str(student)), None  # type: ignore[type-var]
     task = _beside(kind_for(method, "distill").task("distill"), distill, beside, teacher=teacher, module=student)
     made: A = run("distill", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
     return made

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import attar
 import attar.language as language
 from attar.cli import main
 from attar.core.errors import InputError
@@ -203,3 +204,40 @@ def test_evaluate_refuses_what_it_cannot_measure(source, student, tokenizer):
         language.evaluate(student, source, tokenizer=tokenizer, max_length=4096)
     with pytest.raises(InputError, match="evaluate needs a model"):
         language.evaluate(None, source)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: language.distill(module=1), "unknown argument of attar.language.distill 'module'"),
+        (lambda: language.distill("phrases", techer=1), "did you mean 'teacher'?"),
+        (
+            lambda: language.train("phrases", modle="gpt2:layers=1"),
+            "attar.language.train 'modle'; did you mean 'model'?",
+        ),
+        (lambda: language.train("phrases", epoch=1), "attar.language.train 'epoch'; did you mean 'epochs'?"),
+        (lambda: language.label("phrases", teacher="x"), "attar.language.label needs out. Give out."),
+        (lambda: language.evaluate(), "attar.language.evaluate needs model"),
+        (
+            lambda: language.distill("phrases", language.StoreAnswers()),
+            "is used with `attar label`, not `attar distill`",
+        ),
+    ],
+)
+def test_wrong_arguments_in_python_are_one_line(call, sentence):
+    with pytest.raises(InputError) as refusal:
+        call()
+    assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_student_of_the_kind_s_own_verb_remembers_its_call(home, engine):
+    """A student by its name is the method's, so that the command on the card makes it again."""
+    method, student = language.DistillLanguage.of(epochs=1, max_length=96), "gpt2:layers=1,width=24,heads=2"
+    how = {"teacher": str(home / "teacher"), "student": student, "answers": 0, "engine": engine}
+    one = language.distill(str(home / "rows"), method, **how)
+    other = attar.distill(str(home / "rows"), method, **how)
+    assert one.origin.call == other.origin.call
+    assert one.origin.call["settings"]["student"] == student
+    assert one.origin.settings["student"] == student
+    assert one.origin.call["task"]["teacher"] == {"model": "teacher"}
+    assert "--student gpt2:layers=1,width=24,heads=2" in one.card([])

@@ -105,7 +105,9 @@ def _check_loose(arguments: list[str], kind: Kind) -> None:
     first = words[0] if words and not is_flag(words[0]) else ""
     if first and (not of_folder or (kind_in(Path(first).expanduser()) is None and kind_working_on(VERB, first))):
         if data:
-            raise InputError(f"attar {VERB} takes neither METHOD nor FOLDER with --data. Leave out {shortened(first)!r}.")
+            raise InputError(
+                f"attar {VERB} takes neither METHOD nor FOLDER with --data. Leave out {shortened(first)!r}."
+            )
         raise InputError(f"data are given by a flag. Give --data {shortened(first)}.")
     if of_folder and named is None and not _loose(words):
         others = [one.name for one in kinds().values() if VERB in one.tasks and not one.task(VERB).of_artefact]

@@ -34,6 +34,11 @@ class Distill(tasks.Task):
     server: Annotated[Server, Role()] = field(default_factory=Server)
     """A server that answers the training prompts (`address`, `model`, ...)."""
 
+    def models_of(self, method: Any) -> list[Any]:
+        """The teacher and a trained student; a fresh one has its sizes behind a colon."""
+        start = method.student if self.module is None else self.module
+        return [one for one in (self.teacher.model, start) if isinstance(one, str) and ":" not in one]
+
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data, and the method with the student that it trains."""
         from attar.language.alignment import check_stored
@@ -80,6 +85,10 @@ class Label(tasks.Task):
     title = "storing answers"
     usual = "attar.language.storing:StoreAnswers"
     measured = False
+
+    def models_of(self, method: Any) -> list[Any]:
+        """The teacher."""
+        return [self.teacher.model]
 
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The teacher with the data, in its tokens."""

@@ -10,8 +10,11 @@ from torch import nn
 
 from attar.core.arguments import check_names, with_checked_arguments
 from attar.core.errors import InputError
+from attar.core.kinds import kind_for
+from attar.core.provenance import Call, asked_for
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
+from attar.core.tasks import Task
 from attar.language.answers import StoredAnswers
 from attar.language.artefact import DistilledLanguageModel
 from attar.language.crossing import their_tokeniser
@@ -23,6 +26,7 @@ from attar.language.models import check_runs
 from attar.language.offloaded import placed
 from attar.language.pair import LanguagePair, Model, paired
 from attar.language.placement import Teacher
+from attar.language.reading import Reading
 from attar.language.rouge import Stem
 from attar.language.server import Server
 from attar.language.sources import load
@@ -84,10 +88,10 @@ def distill(
         stored_answers=stored_answers,
         server=server or Server(),
     )
-    runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
-    made: DistilledLanguageModel = task.run(
-        method, load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
-    )
+    method = DistillLanguage() if method is None else method
+    if isinstance(student, (str, Path)):
+        method, task = replace(method, student=str(student)), replace(task, module=None)
+    made: DistilledLanguageModel = _run("distill", data, method, task, out, Runtime(engine, seed, say=say))
     return made
 
 
@@ -124,11 +128,18 @@ def label(
     """
     given = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
     task = Label(teacher=given, tokenizer=tokenizer, answers=answers)
-    runtime = Runtime(engine, seed, say=say)
-    made: StoredAnswers = task.run(
-        method or StoreAnswers(), load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
-    )
+    runtime, method = Runtime(engine, seed, say=say), StoreAnswers() if method is None else method
+    made: StoredAnswers = _run("label", data, method, task, out, runtime)
     return made
+
+
+def _run(verb: str, data: Any, method: Any, task: Task, out: str | Path | None, runtime: Runtime) -> Any:
+    """One run, whose artefact remembers by which call it was made."""
+    kind_for(method, verb)
+    source = load(data)
+    name, known = asked_for(source)
+    runtime.call = Call.of(verb, KIND.name, name, Reading.from_json(known), task, method)
+    return task.run(method, source, runtime, kind=KIND, out=Path(out).expanduser() if out else None)
 
 
 @with_checked_arguments
