@@ -16,6 +16,7 @@ from attar.core.kinds import (
     Kind,
     built_in,
     imported,
+    kind_answering,
     kind_for,
     kind_in,
     kind_named,
@@ -175,6 +176,8 @@ def label(
     of = kind_for(method, "label") if method is not None else None
     if of is None and isinstance(small, (str, Path)) and kind_in(Path(small).expanduser()) is None:
         of = kind_working_on("label", str(small))
+    elif of is None and not isinstance(small, (str, Path)) and not isinstance(getattr(small, "kind", None), str):
+        of = kind_answering("label")
     if of is None or of.task("label").of_artefact:
         (small,) = _opened([small])
         if out is not None:
@@ -397,6 +400,8 @@ def run(
     check_shared(method, method.name)
     name, known = asked_for(data)
     reader, task, made = followed(kind, verb, task or kind.task(verb)())
+    fields = {field.name for field in dataclasses.fields(reader.read())}
+    known = known if known.keys() <= fields else {}  # else another kind has read them, which the reading refuses
     reading = reading or reader.read().from_json(known or made.get("reading") or {})
     call = call or Call.of(verb, reader.name, name, reading, task, method)
     runtime = Runtime(engine, seed, say=say, call=call)

@@ -255,7 +255,7 @@ def test_other_data_other_tokens_and_other_folders_are_refused(store, source, te
     refused("holds a model, not stored answers", stored=tmp_path / "model")
     with pytest.raises(InputError, match=r"holds a teacher's stored answers, no model"):
         language.distill(source, method, teacher=made.folder, engine=EVERY_STEP)
-    with pytest.raises(InputError, match="are not measured"):
+    with pytest.raises(InputError, match="what `attar label` has made is not measured again"):
         attar.evaluate(made.folder, source)
 
 
@@ -435,3 +435,28 @@ def test_a_command_in_a_wrong_form_is_told_what_is_wrong(words, sentence, capsys
     told = capsys.readouterr().err
     assert stop.value.code == 2
     assert sentence in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"answers_by": "teacher"}, "--answers-by teacher never compares on the references"),
+        ({"answers_by": "on-policy"}, "--answers-by on-policy with --student-share 1 never compares on the references"),
+    ],
+)
+def test_stored_answers_that_would_not_be_looked_at_are_refused(store, source, teacher, tokenizer, settings, sentence):
+    method = language.DistillLanguage.of(**STUDENT, **settings)
+    with pytest.raises(InputError, match=sentence):
+        language.distill(
+            source, method, teacher=teacher, tokenizer=tokenizer, stored_answers=store(top=20), engine=EVERY_STEP
+        )
+
+
+def test_rows_and_sources_are_data_to_be_answered(source, teacher, tokenizer, engine, tmp_path):
+    """Without a method too: what is no artefact can only be data."""
+    how = {"teacher": teacher, "tokenizer": tokenizer, "answers": 0, "engine": engine}
+    rows = [dict(row) for row in source.train]
+    one, other = (attar.label(data, out=tmp_path / name, **how) for data, name in ((source, "one"), (rows, "two")))
+    assert (len(one.index.keys), len(other.index.keys)) == (40, 32)
+    with pytest.raises(InputError, match="text cannot be read from a"):
+        attar.label(attar.load("digits"), out=tmp_path / "three", **how)

@@ -218,10 +218,6 @@ def test_evaluate_refuses_what_it_cannot_measure(source, student, tokenizer):
         (lambda: language.train("phrases", epoch=1), "attar.language.train 'epoch'; did you mean 'epochs'?"),
         (lambda: language.label("phrases", teacher="x"), "attar.language.label needs out. Give out."),
         (lambda: language.evaluate(), "attar.language.evaluate needs model"),
-        (
-            lambda: language.distill("phrases", language.StoreAnswers()),
-            "is used with `attar label`, not `attar distill`",
-        ),
     ],
 )
 def test_wrong_arguments_in_python_are_one_line(call, sentence):
@@ -241,3 +237,30 @@ def test_a_student_of_the_kind_s_own_verb_remembers_its_call(home, engine):
     assert one.origin.settings["student"] == student
     assert one.origin.call["task"]["teacher"] == {"model": "teacher"}
     assert "--student gpt2:layers=1,width=24,heads=2" in one.card([])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"rows": 0}, "rows is 0; it must be at least 1."),
+        ({"answers": -1}, "answers is -1; it must be at least 0."),
+        ({"max_length": 1}, "max_length is 1; it must be at least 2."),
+        ({"max_prompt": 96, "max_length": 96}, "max_prompt is 96 of 96 tokens, so no token is left"),
+        ({"max_length": 97}, "max_length is 97, but the models read at most 96"),
+        ({"error_at": 0}, "error_at is 0; it must be at least 1."),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"model": "gpt2:layers=1"}, "the model is 'gpt2:layers=1', which is not trained yet"),
+        ({"model": ""}, "the model is an empty name"),
+    ],
+)
+def test_a_measurement_that_cannot_be_is_refused(source, student, tokenizer, engine, settings, sentence):
+    with pytest.raises(InputError) as refusal:
+        language.evaluate(**{"model": student, "data": source, "tokenizer": tokenizer, "engine": engine, **settings})
+    assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_one_seed_is_a_round(source, student, tokenizer, engine):
+    common = {"tokenizer": tokenizer, "engine": engine, "answers": 2, "max_length": 96}
+    assert language.evaluate(student, source, seeds=7, **common) == language.evaluate(
+        student, source, seeds=(7,), **common
+    )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -186,7 +187,7 @@ def evaluate(
     part: str = "test",
     rows: int | None = None,
     answers: int = 64,
-    seeds: Sequence[int] = (10, 20, 30, 40, 50),
+    seeds: int | Sequence[int] = (10, 20, 30, 40, 50),
     max_length: int | None = None,
     max_prompt: int | None = None,
     context: int = 16,
@@ -221,11 +222,20 @@ def evaluate(
         raise InputError("evaluate needs a model. Give one.")
     if part not in ("train", "validation", "test"):
         raise InputError(f"part is {part!r}; it must be train, validation or test.")
-    pair, runtime = paired(load(data), teacher, model, tokenizer), Runtime(engine)
-    longest = max_length or min(512, pair.longest)
-    if longest > pair.longest:
-        raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
-    by = Tokeniser(pair.tokenizer, longest, max_prompt or max(1, longest // 2), context, words=pair.words)
+    whole = {"rows": (rows, 1), "answers": (answers, 0), "max_length": (max_length, 2), "max_prompt": (max_prompt, 1)}
+    for name, (value, least) in (whole | {"context": (context, 0), "error_at": (error_at, 1)}).items():
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}; it must be at least {least}.")
+    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+    if answers and not seeds:
+        raise InputError("seeds is empty, but each round of answers needs one. Give a seed, or answers=0.")
+    pair, runtime = paired(load(data), teacher, model, tokenizer, called="model"), Runtime(engine)
+    if pair.student is None:
+        raise InputError(f"the model is {str(model)!r}, which is not trained yet. Train it first, by language.train.")
+    longest, prompt = pair.lengths_for(
+        SimpleNamespace(max_length=max_length, max_prompt=max_prompt), of="the models read"
+    )
+    by = Tokeniser(pair.tokenizer, longest, prompt, context, words=pair.words)
     for who, one in (("model", pair.student), ("teacher", pair.teacher)):
         if one is not None:
             check_runs(one, who, pair.words, answers=answers > 0)
