@@ -158,7 +158,8 @@ class DistillLanguage(Settings):
                 f"--temperature {self.objective.temperature:g} has no effect with --divergence {kind}. Leave it at 1, "
                 "or set --sampling-temperature for the student's answers."
             )
-        if not self.objective.label_weight and kind == "none" and not self.spans.span_weight:
+        compares = kind == "policy" or (kind != "none" and self.objective.teacher_weight > 0)
+        if not self.objective.label_weight and not compares and not self.spans.span_weight:
             raise InputError(
                 "--label-weight and every other weight are 0, so the student learns nothing. Give one of them a weight."
             )

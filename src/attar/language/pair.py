@@ -218,6 +218,10 @@ def paired(
     one, other = opened(place.model, "teacher", place=place), opened(student, called, to_train=True)
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
+    elif tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
+        raise InputError(
+            f"the tokenizer is of type {type(tokenizer).__name__}. Give one of transformers, or its folder."
+        )
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
     if stored is not None:
         for known in (theirs, mine):
