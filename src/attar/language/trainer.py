@@ -52,8 +52,8 @@ class DistillationMixin:
     Args:
         args: Positional arguments of the trainer.
         teacher: A causal model of transformers or a distilled one, its folder, or its name on the hub. It has the
-            student's vocabulary, and is moved to the trainer's device, unless it is dealt out or quantised. None with stored answers, unless the student
-            answers.
+            student's vocabulary, and is moved to the trainer's device, unless it is dealt out or quantised. None with
+            stored answers, unless the student answers.
         stored_answers: A teacher's answers to the same rows (`attar.language.label`), or their folder.
         distillation: Settings. Its objective, clipping, spans, schedule, correction and sampling are used; the rest
             (epochs, step size, adapters) is the trainer's. Default: forward divergence together with the labels.
