@@ -26,6 +26,7 @@ SEED_FREE = {
     "table-herding",
     "table-k-center",
     "spectra",
+    "answers",
     *small.BY_KIND["mixtures"],
     *small.CALIBRATORS,
 } - {"ctdgmr", "pts", "ca"}

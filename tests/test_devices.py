@@ -218,6 +218,15 @@ def stored_labels() -> Run:
     return whole(lambda: attar.label(made, attar.StoreLabels(epochs=STEPS), engine=ON_CUDA))
 
 
+def stored_answers() -> Run:
+    """A teacher's answers to three batches of rows."""
+    import attar.language as language
+
+    method, out = language.StoreAnswers(top=8, max_length=96, batch=14), Path(tempfile.mkdtemp()) / "answers"
+    beside = {"teacher": small.writer(), "tokenizer": small.tokenizer(), "answers": 0}
+    return whole(lambda: language.label(small.data_of("language"), method, out=out, engine=ON_CUDA, **beside))
+
+
 OTHERS = {
     "evaluate images": scored_images,
     "evaluate graphs": scored_graphs,
@@ -231,6 +240,7 @@ OTHERS = {
     "observer of graphs": functools.partial(observers, "graphs"),
     "experts": experts,
     "labels": stored_labels,
+    "answers": stored_answers,
 }
 """What else works on the device."""
 

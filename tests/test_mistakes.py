@@ -133,7 +133,7 @@ MISTAKES = [
     ("evaluate {set} --seed 1 {set}", "comes after a flag. Give all folders before the flags."),
     ("evaluate {empty}", "holds no condensed set"),
     ("label {set} --fromat int4", "unknown flag --fromat; did you mean '--format'?"),
-    ("label --epochs 2", "FOLDER must be given. For help: attar label --help"),
+    ("label --epochs 2", "no FOLDER of a condensed set is given. Give a folder, or --data DATA --kind language."),
     (
         "label {set} --format int5",
         "--format takes float32, float16, int8, int4, top-k or hard, not 'int5'; did you mean",

@@ -84,7 +84,7 @@ def test_one_verb_distills_every_kind_of_model(engine):
     made = attar.distill(rows, method, answers=0, engine=engine)
     assert type(made) is language.DistilledLanguageModel
     assert set(made.scores) == {"student"}
-    with pytest.raises(InputError, match="unknown setting of Distill 'tokeniser'; did you mean 'tokenizer'"):
+    with pytest.raises(InputError, match=r"unknown argument of attar\.distill 'tokeniser'; did you mean 'tokenizer'"):
         attar.distill(rows, method, tokeniser="x", engine=engine)
 
 
@@ -118,6 +118,42 @@ def test_a_mistyped_folder_is_offered_its_neighbour(tmp_path):
 def test_a_student_by_the_name_of_the_inner_setting_is_refused_in_one_line(digits):
     with pytest.raises(InputError, match=r"^a module of your own is given as student=MODULE, not as module=\.$"):
         attar.distill(digits, attar.KD(student="mlp:width=4"), module=object())
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: attar.condense("digits", attar.DM(), ouput="x"),
+            "argument of attar.condense 'ouput'; did you mean 'out'",
+        ),
+        (lambda: attar.distill("digits", attar.KD(), sead=1), "argument of attar.distill 'sead'; did you mean 'seed'"),
+        (lambda: attar.distill("digits", attar.KD(), techer=1), "of attar.distill 'techer'; did you mean 'teacher'"),
+        (lambda: attar.train("digits", attar.Experts(), oot="x"), "argument of attar.train 'oot'; did you mean 'out'"),
+        (lambda: attar.label("phrases", techer="x"), "argument of attar.label 'techer'; did you mean 'teacher'"),
+        (
+            lambda: attar.calibrate("digits", attar.TemperatureScaling(), classifyer=1),
+            "calibrate needs classifier, not classifyer",
+        ),
+        (lambda: attar.import_set("x", "digits", method=1), "unknown argument of attar.import_set 'method'"),
+        (lambda: attar.evaluate("x", reapeats=3, data="digits"), "there is no folder x"),
+        (lambda: attar.open_artefact(path="x"), "argument of attar.open_artefact 'path'"),
+        (lambda: attar.condense("digits"), r"^attar\.condense needs method\. Give method\.$"),
+        (lambda: attar.condense(), "attar.condense needs data and method"),
+        (lambda: attar.condense("digits", attar.DM(), "x"), "attar.condense takes data, method without a name"),
+        (lambda: attar.condense("digits", attar.DM(), data="x"), "attar.condense is given data twice"),
+    ],
+)
+def test_arguments_that_a_verb_does_not_take_are_refused_in_one_line(call, sentence):
+    with pytest.raises(InputError, match=sentence) as refusal:
+        call()
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_checked_verb_keeps_its_signature_and_its_words():
+    assert [*inspect.signature(attar.condense).parameters][:3] == ["data", "method", "reading"]
+    assert attar.condense.__doc__.startswith("Turn a labelled data set")
+    assert attar.condense.__module__ == "attar.verbs"
 
 
 def test_imports_take_a_seed_and_a_machine():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from attar.core import hub
+from attar.core.arguments import check_names, with_checked_arguments
 from attar.core.artefact import ARTEFACT, Shareable
 from attar.core.divergence import told_by
 from attar.core.engine import Artefact, Method
@@ -15,6 +16,7 @@ from attar.core.kinds import (
     Kind,
     built_in,
     imported,
+    kind_answering,
     kind_for,
     kind_in,
     kind_named,
@@ -37,6 +39,7 @@ Small = Any
 """An artefact, or the folder that it lies in."""
 
 
+@with_checked_arguments
 def condense(
     data: Any,
     method: Method[A],
@@ -67,6 +70,7 @@ def condense(
     return made
 
 
+@with_checked_arguments
 def compress(
     data: Any,
     method: Method[A],
@@ -96,6 +100,7 @@ def compress(
     return made
 
 
+@with_checked_arguments
 def distill(
     data: Any,
     method: Method[A],
@@ -116,7 +121,8 @@ def distill(
         method: Settings of a method, such as `attar.KD(student="convnet:norm=batch,width=16")`.
         teacher: A module, or its name: the folder of a trained model, a name on the hub, or the name of a network,
             which is trained here and kept in the cache. A student alone needs none.
-        student: Your own module, which replaces the student of the method. It is not changed.
+        student: Your own module, which replaces the student of the method and is not changed; or a name in the place of
+            the method's.
         reading: How to read data that are not a source yet. Default: the reading settings of the kind.
         out: Folder of the student, as for `condense`.
         seed: Seed of every generator in the run. A teacher that is trained here has seed 0.
@@ -130,11 +136,14 @@ def distill(
     """
     if "module" in beside:
         raise InputError("a module of your own is given as student=MODULE, not as module=.")
-    task = kind_for(method, "distill").task("distill").from_names(teacher=teacher, module=student, **beside)
+    if isinstance(student, (str, Path)) and isinstance(getattr(method, "student", None), str):
+        method, student = dataclasses.replace(method, student=str(student)), None  # type: ignore[type-var]
+    task = _beside(kind_for(method, "distill").task("distill"), distill, beside, teacher=teacher, module=student)
     made: A = run("distill", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
     return made
 
 
+@with_checked_arguments
 def label(
     small: Small,
     method: Any = None,
@@ -167,15 +176,18 @@ def label(
     of = kind_for(method, "label") if method is not None else None
     if of is None and isinstance(small, (str, Path)) and kind_in(Path(small).expanduser()) is None:
         of = kind_working_on("label", str(small))
+    elif of is None and not isinstance(small, (str, Path)) and not isinstance(getattr(small, "kind", None), str):
+        of = kind_answering("label")
     if of is None or of.task("label").of_artefact:
         (small,) = _opened([small])
         if out is not None:
             raise InputError("labels of a set are stored in its folder. Leave out out.")
     method = method or _only_method(of or kind_of(small), "label")()
-    task = kind_for(method, "label").task("label").from_names(**beside)
+    task = _beside(kind_for(method, "label").task("label"), label, beside)
     return run("label", small, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
+@with_checked_arguments
 def import_set(
     files: Sequence[str | Path],
     data: Any,
@@ -206,10 +218,11 @@ def import_set(
     """
     held = kind_with("import", kind)
     task = held.task("import").from_names(files=tuple(Path(file).expanduser() for file in files))
-    method = _only_method(held, "import")(**settings)
+    method = _beside(_only_method(held, "import"), import_set, settings)
     return run("import", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
+@with_checked_arguments
 def import_teacher(
     file: str | Path,
     data: Any,
@@ -241,7 +254,7 @@ def import_teacher(
     """
     held = worded_with("import")["teacher"]
     task = held.task("import").from_names(files=(Path(file).expanduser(),))
-    method = _only_method(held, "import")(as_=network, **settings)
+    method = _beside(_only_method(held, "import"), import_teacher, settings, as_=network)
     return run("import", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
@@ -253,6 +266,7 @@ def train(data: Any, method: Method[A], **settings: Any) -> A: ...
 def train(data: Any, method: Any, **settings: Any) -> Any: ...
 
 
+@with_checked_arguments
 def train(
     data: Any,
     method: Any,
@@ -279,10 +293,11 @@ def train(
     Raises:
         InputError: The folder holds experts of other data or another network, or a truncated file.
     """
-    task = kind_for(method, "train").task("train").from_names(**beside)
+    task = _beside(kind_for(method, "train").task("train"), train, beside)
     return run("train", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
+@with_checked_arguments
 def calibrate(
     data: Any,
     method: Any,
@@ -311,10 +326,11 @@ def calibrate(
     Raises:
         InputError: The classifier has other classes, or there are no rows that it was not trained on.
     """
-    task = kind_for(method, "calibrate").task("calibrate").from_names(classifier=classifier, **beside)
+    task = _beside(kind_for(method, "calibrate").task("calibrate"), calibrate, beside, classifier=classifier)
     return run("calibrate", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
 
 
+@with_checked_arguments
 def simulate(
     method: Method[A],
     data: Any = None,
@@ -343,7 +359,7 @@ def simulate(
         Interrupted: The run was stopped. The same call continues it.
     """
     kind = kind_for(method, "simulate")
-    task, entry = kind.task("simulate").from_names(**beside), registered(method.name, "simulate")
+    task, entry = _beside(kind.task("simulate"), simulate, beside), registered(method.name, "simulate")
     if data is None:
         data = kind.bundled if entry is None else entry.usual(kind)
     made: A = run("simulate", data, method, task=task, reading=reading, out=out, seed=seed, engine=engine, say=say)
@@ -384,6 +400,8 @@ def run(
     check_shared(method, method.name)
     name, known = asked_for(data)
     reader, task, made = followed(kind, verb, task or kind.task(verb)())
+    fields = {field.name for field in dataclasses.fields(reader.read())}
+    known = known if known.keys() <= fields else {}  # else another kind has read them, which the reading refuses
     reading = reading or reader.read().from_json(known or made.get("reading") or {})
     call = call or Call.of(verb, reader.name, name, reading, task, method)
     runtime = Runtime(engine, seed, say=say, call=call)
@@ -414,6 +432,7 @@ def followed(kind: Kind, verb: str, task: Task, earlier: Any = None) -> tuple[Ki
     return other, other.task(verb)(**settings), call
 
 
+@with_checked_arguments
 def evaluate(
     small: Small | Sequence[Small],
     data: Any = None,
@@ -441,7 +460,7 @@ def evaluate(
     several = list(small) if isinstance(small, (list, tuple)) else [small]
     artefacts = _opened(several)
     kind = one_kind(artefacts)
-    scoring = kind.scores().from_names(**settings)
+    scoring = _beside(kind.scores(), evaluate, settings)
     return measured(artefacts, kind, scoring, Runtime(engine, seed, say=say), data=data, reading=reading)
 
 
@@ -477,6 +496,7 @@ def measured(
         return scoring.measure(artefacts, source, runtime)
 
 
+@with_checked_arguments
 def compare(sets: Sequence[Small], data: Any = None, **settings: Any) -> Any:
     """Evaluate condensed sets of images with the same networks and seeds, a row for each method.
 
@@ -552,6 +572,7 @@ def reading_of(artefact: Any, kind: Kind) -> Any:
     return maker_of(artefact, kind)[0].read().from_json(call_of(artefact).get("reading") or {})
 
 
+@with_checked_arguments
 def open_artefact(folder: str | Path) -> Any:
     """Read an artefact of any kind from its folder, or from the hub if `user/name` is not a folder.
 
@@ -568,6 +589,17 @@ def open_artefact(folder: str | Path) -> Any:
         raise InputError(f"{name} does not exist; did you mean {near!r}?")
     made: type[Shareable] = (kind_in(path) or next(iter(built_in().values()))).made
     return made.from_hub(name) if remote else made.load(path)
+
+
+def _beside(settings: Any, verb: Callable[..., Any], named: Mapping[str, Any], **own: Any) -> Any:
+    """Settings of a class by the names that a verb was given, and by those that the verb gives itself.
+
+    Raises:
+        InputError: A name is unknown, or a value does not fit.
+    """
+    known = {*settings.moved, *(field.name for field in dataclasses.fields(settings))}
+    check_names(verb, named, known - own.keys())
+    return settings.from_names(**own, **named)
 
 
 def _opened(several: Sequence[Small]) -> list[Any]:

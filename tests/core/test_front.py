@@ -91,6 +91,34 @@ def test_a_folder_is_no_name_on_the_hub(tmp_path, monkeypatch):
     assert "hub" not in hub(attar.load("digits"))
 
 
+def test_a_name_without_a_user_is_one_where_nothing_else_can_be_meant(tmp_path, monkeypatch):
+    """A language model is read from a folder or from the hub; elsewhere a bare name is that of a network."""
+    language = pytest.importorskip("attar.language", reason="transformers is not installed")
+    from attar.language.tasks import Distill, Label
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+
+    def models(teacher, student, task=Distill, verb="distill", **more):
+        method = language.DistillLanguage.of(student=student) if verb == "distill" else language.StoreAnswers()
+        made = task(teacher={"model": teacher, **more}) if task is Label else task.from_names(teacher=teacher, **more)
+        call = Call.of(verb, "language", "phrases", SimpleNamespace(to_json=dict), made, method)
+        return front.models_on_hub(SimpleNamespace(call=call.to_json()))
+
+    fresh = "gpt2:layers=1,width=16"
+    assert models("gpt2-xl", fresh) == (["gpt2-xl"], None)
+    assert models("gpt2-xl", "gpt2") == (["gpt2"], "finetune")
+    assert models("mine", fresh) == models(None, fresh) == ([], None)
+    assert models("mine", "gpt2", module=object()) == ([], None)
+    assert models("gpt2-xl", "", task=Label, verb="label") == (["gpt2-xl"], None)
+    assert models("gpt2-xl\nlicense: mit", fresh) == ([], None)
+    settings = SimpleNamespace(to_json=lambda: {"teacher": {"network": ["resnet56", "transformers:resnet-50"]}})
+    call = Call.of(
+        "distill", "classifiers", "digits", SimpleNamespace(to_json=dict), settings, SimpleNamespace(to_json=dict)
+    )
+    assert front.models_on_hub(SimpleNamespace(call=call.to_json())) == (["resnet-50"], None)
+
+
 def test_a_students_card_names_its_teacher():
     call = {"verb": "distill", "kind": "classifiers", "data": "", "named": False}
     origin = SimpleNamespace(

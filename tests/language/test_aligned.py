@@ -109,6 +109,30 @@ def test_positions_in_spans_are_uld(equal):
     )
 
 
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jsd", "tvd"])
+def test_a_likelihood_sees_no_more_than_all_words(equal, divergence):
+    """At τ = 1 it is the divergence of "this token" and "another one", which lumping makes no larger."""
+    student, teacher = equal
+    objective = Objective(divergence=divergence, label_weight=0.0)
+    known = of_equal(align_by="likelihood", likelihood_temperature=1.0)
+    found = aligned_loss(student, teacher, known, objective)
+    assert 0 < found <= distillation_loss(student, teacher, LABELS, objective=objective)
+    q, p = (torch.stack([x[row, a - 1].softmax(0)[LABELS[row, a]] for row, several in enumerate(SINGLE)
+                         for a, *_ in several]) for x in equal)  # fmt: skip
+    if divergence == "tvd":
+        torch.testing.assert_close(found, (p - q).abs().mean())
+
+
+def test_both_merges_give_a_span_one_likelihood(models):
+    student, _ = models
+    side = apart().student
+    log_q = student.reshape(-1, 5)[side.rows].log_softmax(1)
+    one, other = (merged(log_q, side.targets, side.starts, merge) for merge in ("first", "last"))
+    torch.testing.assert_close(one.log_likelihood, other.log_likelihood)
+    for found in (one, other):  # what the merged distribution adds up to is the probability of the other tokens
+        torch.testing.assert_close(found.mass(torch.arange(5)).sum(1).log(), found.log_others)
+
+
 @pytest.mark.parametrize("merge", ["first", "last"])
 def test_sorted_spans_are_as_defined(models, merge):
     spans = list(every_span(models, merge))

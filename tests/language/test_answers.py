@@ -255,7 +255,7 @@ def test_other_data_other_tokens_and_other_folders_are_refused(store, source, te
     refused("holds a model, not stored answers", stored=tmp_path / "model")
     with pytest.raises(InputError, match=r"holds a teacher's stored answers, no model"):
         language.distill(source, method, teacher=made.folder, engine=EVERY_STEP)
-    with pytest.raises(InputError, match="are not measured"):
+    with pytest.raises(InputError, match="what `attar label` has made is not measured again"):
         attar.evaluate(made.folder, source)
 
 
@@ -410,3 +410,53 @@ def test_the_command_s_help_is_that_of_the_data(capsys):
     told = capsys.readouterr().out
     assert told.startswith("usage: attar label --teacher TEACHER --data DATA")
     assert "--top" in told and "For labelled images: attar label --kind images --help" in told.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("phrases --teacher x", "data are given by a flag. Give --data phrases."),
+        ("--kind language x", "data are given by a flag. Give --data x."),
+        ("--kind language --teacher x", "--data must be given."),
+        ("language --data phrases --teacher x", "takes neither METHOD nor FOLDER with --data. Leave out 'language'."),
+        ("--data phrases --teacher x y", "'y' belongs to no flag"),
+        ("--data phrases --teacher", "--teacher needs a value"),
+        ("--data phrases --teacher.model x", "unknown flag --teacher.model; did you mean '--teacher'?"),
+        ("--data phrases --teacher gpt2:layers=1", "which is not trained yet"),
+        ("--data phrases --teacher http://localhost:1/v1", "a server does not tell the distribution of every token"),
+        ("--teacher x", "no FOLDER of a condensed set is given. Give a folder, or --data DATA --kind language."),
+        ("--data user/name --teacher x", "given, and 'user/name' is not recognised as data of language"),
+        ("nowhere --teacher x", "there is no folder nowhere."),
+    ],
+)
+def test_a_command_in_a_wrong_form_is_told_what_is_wrong(words, sentence, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["label", *words.split()])
+    told = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert sentence in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"answers_by": "teacher"}, "--answers-by teacher never compares on the references"),
+        ({"answers_by": "on-policy"}, "--answers-by on-policy with --student-share 1 never compares on the references"),
+    ],
+)
+def test_stored_answers_that_would_not_be_looked_at_are_refused(store, source, teacher, tokenizer, settings, sentence):
+    method = language.DistillLanguage.of(**STUDENT, **settings)
+    with pytest.raises(InputError, match=sentence):
+        language.distill(
+            source, method, teacher=teacher, tokenizer=tokenizer, stored_answers=store(top=20), engine=EVERY_STEP
+        )
+
+
+def test_rows_and_sources_are_data_to_be_answered(source, teacher, tokenizer, engine, tmp_path):
+    """Without a method too: what is no artefact can only be data."""
+    how = {"teacher": teacher, "tokenizer": tokenizer, "answers": 0, "engine": engine}
+    rows = [dict(row) for row in source.train]
+    one, other = (attar.label(data, out=tmp_path / name, **how) for data, name in ((source, "one"), (rows, "two")))
+    assert (len(one.index.keys), len(other.index.keys)) == (40, 32)
+    with pytest.raises(InputError, match="text cannot be read from a"):
+        attar.label(attar.load("digits"), out=tmp_path / "three", **how)

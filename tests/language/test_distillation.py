@@ -171,6 +171,7 @@ def test_the_step_size_rises_and_falls_to_nothing():
             "teacher_clip top-p needs --divergence forward, not jsd",
         ),
         ({"divergence": "none", "label_weight": 0.0}, "--label-weight and every other weight are 0"),
+        ({"teacher_weight": 0.0, "label_weight": 0.0}, "--label-weight and every other weight are 0"),
         ({"jsd_beta": 2.0}, "jsd_beta is 2.0; it must be from 0 to 1."),
         ({"divergence": "kl"}, "unknown divergence 'kl'"),
         ({"divergence": "none", "temperature": 2.0}, "--temperature 2 has no effect with --divergence none"),

@@ -8,6 +8,7 @@ import torch
 
 import attar.language as language
 from attar.core.errors import InputError
+from attar.language.artefact import parameter_count
 from attar.language.distillation import DistillLanguage
 from attar.language.models import causal_model, check_runs, device_of, fresh_model
 from attar.language.offloaded import Stored, placed
@@ -110,3 +111,33 @@ def test_what_cannot_be_placed_is_refused(source, teacher, tokenizer):
     with pytest.raises(InputError, match="deals one teacher to all GPUs, but there are 2 processes"):
         check_alone(how, 2)
     check_alone(Teacher(precision="bfloat16"), 2)
+
+
+def test_its_answers_are_stored_alike_from_everywhere(source, tokenizer, tmp_path, engine):
+    """Also those of one whose embeddings are tied, which are two tensors once they are offloaded."""
+    place = tmp_path / "teacher"
+    teacher = fresh_model("gpt2:layers=3,width=32,heads=2", tokenizer, 96, torch.Generator().manual_seed(1))
+    for one in (teacher, tokenizer):
+        one.save_pretrained(place)
+    found = []
+    for name, how in (("here", {}), ("away", {"memory": ("cpu=20KB",), "offload": str(tmp_path / "off")})):
+        given = Teacher(model=str(place), **how)
+        method = language.StoreAnswers(top=9, max_length=96)
+        language.label(source, method, teacher=given, out=tmp_path / name, engine=engine, answers=2)
+        found.append(language.StoredAnswers.load(tmp_path / name))
+    one, other = found
+    assert one.fingerprint == other.fingerprint
+    assert (one.scores, one.shards) == (other.scores, other.shards)
+    assert one.origin.teacher_parameters == other.origin.teacher_parameters == parameter_count(teacher)
+
+
+@pytest.mark.parametrize(
+    ("memory", "sentence"),
+    [
+        (("99=1GiB", "cpu=1GiB"), "--teacher.memory names GPU 99, but there"),
+        (("cpu=1GiB", "cpu=2GiB"), "names a device twice"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(folder, memory, sentence):
+    with pytest.raises(InputError, match=sentence):
+        causal_model(folder, place=Teacher(memory=memory))

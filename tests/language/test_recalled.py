@@ -90,6 +90,18 @@ def test_all_tokens_are_the_teacher_itself(logits, name):
         torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_a_rest_of_one_token_is_that_token(logits, name):
+    """Then lump is the teacher itself, and so is spread, at any temperature and with spans."""
+    one, other = logits, logits.flip(1).roll(1, dims=2)
+    for how, temperature, spans in (("lump", 1.0, 0.0), ("spread", 1.0, 0.4), ("spread", 2.5, 0.4)):
+        objective = Objective(divergence=name, temperature=temperature)
+        terms = {"teacher": 0.7, "labels": 0.3, "spans": spans, "objective": objective}
+        found = loss_and_gradient(one, recalled(other, 8, how), **terms)
+        for here, there in zip(found, loss_and_gradient(one, other, **terms), strict=True):
+            torch.testing.assert_close(here, there)
+
+
 def test_a_lump_never_exceeds_the_divergence_of_all_tokens(logits):
     one, other = logits, logits.flip(1).roll(1, dims=2)
     values = [loss_and_gradient(one, recalled(other, top), teacher=1.0)[0] for top in range(1, 10)]

@@ -14,7 +14,7 @@ import pytest
 import attar.language as language
 from attar.core.errors import InputError
 from attar.core.runtime import Runtime
-from attar.language import asking
+from attar.language import answered, asking
 from attar.language.answered import FILE, collected
 from attar.language.distillation import DistillLanguage
 from attar.language.server import KEY, Answer, Request, Server, check_used
@@ -197,6 +197,58 @@ def test_nothing_is_asked_twice(server, engine, tmp_path):
     assert len(server.seen) == 4
     asked_for(server, 7, home, engine)
     assert len(server.seen) == 5
+
+
+def test_answers_that_come_while_another_request_fails_are_kept(server, engine, tmp_path):
+    """Prompt 0 is refused while three others are worked on, which answer later; nobody is asked for further ones."""
+    home, busy = tmp_path / "run" / FILE, threading.Barrier(4)
+
+    def answer(number, body):
+        busy.wait(10)
+        if body["prompt"].endswith(" 0"):
+            return 400, {"error": {"message": "too long"}}
+        time.sleep(0.3)
+        return said(body["prompt"])
+
+    server.reply = answer
+    with pytest.raises(InputError, match=r"refuses \(HTTP 400: too long\)"):
+        asked_for(server, 9, home, engine, parallel=4)
+    lines = [json.loads(line) for line in home.read_text(encoding="utf-8").splitlines()]
+    assert sorted(line["text"] for line in lines) == ["prompt 1", "prompt 2", "prompt 3"]
+    assert len(server.seen) == 4
+
+
+def test_answers_that_are_there_when_a_run_is_interrupted_are_kept(server, engine, tmp_path, monkeypatch):
+    home, real = tmp_path / "run" / FILE, answered._File.add
+
+    def interrupted(file, key, answer):
+        real(file, key, answer)
+        if answer.text == "prompt 0":
+            time.sleep(0.5)  # in which the others arrive
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(answered._File, "add", interrupted)
+    server.reply = lambda number, body: said(body["prompt"])
+    with pytest.raises(KeyboardInterrupt):
+        asked_for(server, 4, home, engine, parallel=4)
+    assert home.read_text(encoding="utf-8").count("\n") == 4
+
+
+def test_equal_prompts_are_asked_once_and_have_one_answer(server, engine, tmp_path):
+    given = Server(address=server.address, model="big", timeout=5.0)
+    requests = [given.body({"prompt": f"prompt {number % 3}"}, 8, 1.0, 1.0, 7) for number in range(9)]
+    server.reply = lambda number, body: said(f"{body['prompt']}, said {number}")
+    home = tmp_path / "run" / FILE
+    first = collected(given, requests, home, Runtime(engine))
+    assert len(server.seen) == 3
+    assert first[:3] == first[3:6] == first[6:] == collected(given, requests, home, Runtime(engine))[:3]
+    assert len(server.seen) == 3
+
+
+def test_an_answer_without_text_that_has_ended_is_empty_and_not_asked_for_again(server, engine):
+    server.reply = lambda number, body: (200, {"choices": [{"message": {"content": None}, "finish_reason": "length"}]})
+    assert asked_for(server, 1, engine=engine) == [Answer("", False)]
+    assert len(server.seen) == 1
 
 
 def distilled(source, server, tokenizer, engine, out=None, method=None, say=None, **settings):

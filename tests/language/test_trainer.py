@@ -171,6 +171,8 @@ def test_padding_on_the_left_changes_nothing(trainer, rows):
 def test_what_cannot_be_is_refused(trainer, source, tokenizer):
     with pytest.raises(InputError, match=r"Use language\.distill"):
         trainer({"divergence": "policy"})
+    with pytest.raises(InputError, match="packing are settings of the trainer"):
+        trainer({"packing": True})
     with pytest.raises(InputError, match="Do not set loss_type, label_smoothing_factor"):
         trainer(label_smoothing_factor=0.1)
     with pytest.raises(InputError, match=r"need the tokenizer\. Give the trainer processing_class="):

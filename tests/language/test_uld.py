@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from attar.core.errors import InputError
+from attar.language.divergences import Objective
+from attar.language.objective import distillation_loss
 from attar.language.rows import by_jobs
 from attar.language.uld import UniversalLogitLoss, sorted_distance, uld_loss
 
@@ -47,6 +49,19 @@ def test_it_is_zero_where_sorted_probabilities_agree(models):
     assert uld_loss(student, shuffled, LABELS, LABELS) < 1e-15
     padded = torch.cat([shuffled, torch.full_like(shuffled, -torch.inf)], dim=2)
     assert uld_loss(student, padded, LABELS, LABELS) < 1e-15
+
+
+def test_it_is_at_most_the_distance_word_by_word(models):
+    """Sorting brings probabilities as near as any order can; where both orders are the same, it changes nothing."""
+    student, teacher = models[0], models[0].flip(0)
+    apart = Objective(divergence="tvd", label_weight=0.0)
+    assert uld_loss(student, teacher, LABELS, LABELS) <= 2 * distillation_loss(
+        student, teacher, LABELS, objective=apart
+    )
+    one, other = (x.sort(dim=2).values for x in (student, teacher))
+    torch.testing.assert_close(
+        uld_loss(one, other, LABELS, LABELS), 2 * distillation_loss(one, other, LABELS, objective=apart)
+    )
 
 
 def test_its_gradient(models, differences):

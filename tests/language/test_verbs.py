@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import attar
 import attar.language as language
 from attar.cli import main
 from attar.core.errors import InputError
@@ -203,3 +204,63 @@ def test_evaluate_refuses_what_it_cannot_measure(source, student, tokenizer):
         language.evaluate(student, source, tokenizer=tokenizer, max_length=4096)
     with pytest.raises(InputError, match="evaluate needs a model"):
         language.evaluate(None, source)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: language.distill(module=1), "unknown argument of attar.language.distill 'module'"),
+        (lambda: language.distill("phrases", techer=1), "did you mean 'teacher'?"),
+        (
+            lambda: language.train("phrases", modle="gpt2:layers=1"),
+            "attar.language.train 'modle'; did you mean 'model'?",
+        ),
+        (lambda: language.train("phrases", epoch=1), "attar.language.train 'epoch'; did you mean 'epochs'?"),
+        (lambda: language.label("phrases", teacher="x"), "attar.language.label needs out. Give out."),
+        (lambda: language.evaluate(), "attar.language.evaluate needs model"),
+    ],
+)
+def test_wrong_arguments_in_python_are_one_line(call, sentence):
+    with pytest.raises(InputError) as refusal:
+        call()
+    assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_student_of_the_kind_s_own_verb_remembers_its_call(home, engine):
+    """A student by its name is the method's, so that the command on the card makes it again."""
+    method, student = language.DistillLanguage.of(epochs=1, max_length=96), "gpt2:layers=1,width=24,heads=2"
+    how = {"teacher": str(home / "teacher"), "student": student, "answers": 0, "engine": engine}
+    one = language.distill(str(home / "rows"), method, **how)
+    other = attar.distill(str(home / "rows"), method, **how)
+    assert one.origin.call == other.origin.call
+    assert one.origin.call["settings"]["student"] == student
+    assert one.origin.settings["student"] == student
+    assert one.origin.call["task"]["teacher"] == {"model": "teacher"}
+    assert "--student gpt2:layers=1,width=24,heads=2" in one.card([])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"rows": 0}, "rows is 0; it must be at least 1."),
+        ({"answers": -1}, "answers is -1; it must be at least 0."),
+        ({"max_length": 1}, "max_length is 1; it must be at least 2."),
+        ({"max_prompt": 96, "max_length": 96}, "max_prompt is 96 of 96 tokens, so no token is left"),
+        ({"max_length": 97}, "max_length is 97, but the models read at most 96"),
+        ({"error_at": 0}, "error_at is 0; it must be at least 1."),
+        ({"seeds": ()}, "seeds is empty"),
+        ({"model": "gpt2:layers=1"}, "the model is 'gpt2:layers=1', which is not trained yet"),
+        ({"model": ""}, "the model is an empty name"),
+    ],
+)
+def test_a_measurement_that_cannot_be_is_refused(source, student, tokenizer, engine, settings, sentence):
+    with pytest.raises(InputError) as refusal:
+        language.evaluate(**{"model": student, "data": source, "tokenizer": tokenizer, "engine": engine, **settings})
+    assert sentence in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_one_seed_is_a_round(source, student, tokenizer, engine):
+    common = {"tokenizer": tokenizer, "engine": engine, "answers": 2, "max_length": 96}
+    assert language.evaluate(student, source, seeds=7, **common) == language.evaluate(
+        student, source, seeds=(7,), **common
+    )

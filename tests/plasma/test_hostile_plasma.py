@@ -236,7 +236,7 @@ def test_names_that_are_none_are_refused():
         KelvinHelmholtz.paper("khi")
     with pytest.raises(InputError, match="is used with `attar simulate`"):
         attar.condense("digits", SMALL, engine=ENGINE)
-    with pytest.raises(InputError, match="unknown setting of Simulate 'teacher'"):
+    with pytest.raises(InputError, match=r"unknown argument of attar\.simulate 'teacher'"):
         attar.simulate(SMALL, teacher="x", engine=ENGINE)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from attar.commands.data import kind_named_in
 from attar.commands.making import MACHINE, READING, finish, speaker
-from attar.commands.presets import words_of
+from attar.commands.presets import taken, words_of
+from attar.core.errors import InputError, shortened
 from attar.core.flags import is_flag, parse
 from attar.core.help import EVERYTHING, HELP, settings_help
 from attar.core.kinds import Kind, kind_in, kind_with, kind_working_on, kinds
@@ -53,6 +54,7 @@ def main(arguments: list[str]) -> None:
     if not arguments or any(word in HELP for word in arguments):
         print(_help(kind, labels, everything=EVERYTHING in arguments))
         return
+    _check_loose(arguments, kind)
     given = Given if task.of_artefact else GivenData
     parts = {"given": given, "method": labels.load(), "task": task, "engine": Engine()}
     if not task.of_artefact:
@@ -90,6 +92,39 @@ def _kind(arguments: list[str]) -> Kind:
             return found
     data = [kind_working_on(VERB, word) for word in words_of("data", arguments)]
     return next((kind for kind in data if kind is not None), usual_kind)
+
+
+def _check_loose(arguments: list[str], kind: Kind) -> None:
+    """Check that a set is given as a folder, and data by a flag.
+
+    Raises:
+        InputError: They are not.
+    """
+    (named,), words = taken(("--kind",), arguments)
+    of_folder, data = kind.task(VERB).of_artefact, words_of("data", words)
+    first = words[0] if words and not is_flag(words[0]) else ""
+    if first and (not of_folder or (kind_in(Path(first).expanduser()) is None and kind_working_on(VERB, first))):
+        if data:
+            raise InputError(
+                f"attar {VERB} takes neither METHOD nor FOLDER with --data. Leave out {shortened(first)!r}."
+            )
+        raise InputError(f"data are given by a flag. Give --data {shortened(first)}.")
+    if of_folder and named is None and not _loose(words):
+        others = [one.name for one in kinds().values() if VERB in one.tasks and not one.task(VERB).of_artefact]
+        known = f", and {shortened(data[0])!r} is not recognised as data of {' or '.join(others)}" if data else ""
+        raise InputError(
+            f"no FOLDER of a condensed set is given{known}. Give a folder, or --data DATA --kind {'|'.join(others)}."
+        )
+
+
+def _loose(words: list[str]) -> list[str]:
+    """The words that are no flag, and do not follow one that may take them."""
+    before = ["", *words]
+    return [one for last, one in zip(before, words, strict=False) if not is_flag(one) and not _takes(last)]
+
+
+def _takes(word: str) -> bool:
+    return is_flag(word) and "=" not in word
 
 
 def _help(kind: Kind, labels: Entry, *, everything: bool) -> str:

@@ -221,7 +221,9 @@ class _Line:
         turned = f"--{name.removeprefix('--no-')}"
         if name.startswith("--no-") and turned in self.flags and is_bool(self.flags[turned].hint):
             return turned, True
-        near = _nearest(given, [*self.flags, *self.others, "--help", "--help-all"])
+        role, _, inner = given.rpartition(".")
+        stands_for_it = role in self.flags and self.flags[role].path[-1].replace("_", "-") == inner
+        near = role if stands_for_it else _nearest(given, [*self.flags, *self.others, "--help", "--help-all"])
         guess = f"; did you mean {near!r}?" if near else "."
         raise InputError(f"unknown flag {shortened(given)}{guess} All settings: {self.program} --help-all")
 

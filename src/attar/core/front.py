@@ -160,7 +160,7 @@ def _of_hub(call: Mapping[str, Any], texts: Sequence[Any]) -> list[str]:
     there = call.get("hub")
     known = there if isinstance(there, (list, tuple)) else ()
     names = [hub.name_in(text) for text in texts if isinstance(text, str)]
-    return list(dict.fromkeys(name for name in names if name in known and hub.looks_like_one(name)))
+    return list(dict.fromkeys(name for name in names if name in known and hub.may_be_one(name)))
 
 
 def _named(group: Any, names: Sequence[str], *, inside: bool = False) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import Literal, TypeVar
 from attar.core.errors import InputError
 
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+BARE = re.compile(r"[\w-][\w.-]{0,95}")
+"""A name of the hub's first models, which have no user: gpt2."""
 RepoType = Literal["dataset", "model"]
 REPO_TYPES: tuple[RepoType, ...] = ("dataset", "model")
 R = TypeVar("R")
@@ -90,6 +92,11 @@ def find(name: str, file: str) -> Path:
 def looks_like_one(name: str) -> bool:
     """Whether a text may name a repository of the hub."""
     return NAME.fullmatch(name) is not None
+
+
+def may_be_one(name: str) -> bool:
+    """Whether a text may name a repository of the hub, if it is known to: `gpt2` is also what a network is called."""
+    return looks_like_one(name) or BARE.fullmatch(name) is not None
 
 
 def name_in(text: str) -> str:

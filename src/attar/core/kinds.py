@@ -262,6 +262,12 @@ def kind_working_on(verb: str, data: str) -> Kind | None:
     return None
 
 
+def kind_answering(verb: str) -> Kind | None:
+    """The only kind that has a verb for data; None if there is none, or there are several."""
+    having = [kind for kind in kinds().values() if verb in kind.tasks and not kind.task(verb).of_artefact]
+    return having[0] if len(having) == 1 else None
+
+
 def worded_with(verb: str) -> dict[str, Kind]:
     """The kinds that have a verb with a further word, by that word."""
     having = [kind for kind in kinds().values() if verb in kind.tasks]

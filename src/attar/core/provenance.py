@@ -43,8 +43,12 @@ class Call:
         """What was asked for, of data that are text, a path, or a source with a name."""
         named = isinstance(data, (str, Path))
         groups = unusual(reading), unusual(task), unusual(method)
-        there = (hub.name_in(text) for text in _texts([*([data] if named else []), *groups]))
-        names = [name for name in there if hub.looks_like_one(name) and not Path(name).expanduser().exists()]
+        texts = [*_texts([*([data] if named else []), *groups])]
+        bare = [text for text in getattr(task, "models_of", lambda method: ())(method) if isinstance(text, str)]
+        bare += [text for text in texts if text.startswith("transformers:")]
+        there = [name for text in texts if hub.looks_like_one(name := hub.name_in(text))]
+        there += [name for text in bare if hub.may_be_one(name := hub.name_in(text))]
+        names = [name for name in there if not Path(name).expanduser().exists()]
         return cls(verb, kind, as_typed(data), named, *groups, tuple(dict.fromkeys(names)))
 
     def command(self, method: str, seed: int) -> str:

@@ -64,6 +64,13 @@ class Task(Settings):
         """The artefact that the method works on, or its folder, if there is one. Its own kind reads the data."""
         return None
 
+    def models_of(self, method: Any) -> Sequence[Any]:
+        """What the call names as models that a library reads from a folder or from the hub, and from nowhere else.
+
+        Where no folder has such a name, it is one on the hub, also without a user in front.
+        """
+        return ()
+
     def source(self, data: Any, reading: Reading) -> Any:
         """What the method works on, or is made from."""
         return reading.load(data)

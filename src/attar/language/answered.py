@@ -79,23 +79,27 @@ def _check_empty(answers: Sequence[Answer], server: Server, runtime: Runtime) ->
 
 
 def collected(server: Server, requests: Sequence[Request], home: Path | None, runtime: Runtime) -> list[Answer]:
-    """The answers to requests: those that a file holds, and the others from the server, which are added to it."""
+    """The answers to requests: those that a file holds, and the others from the server, which are added to it.
+
+    Equal requests are one, so that a run that is continued learns from the same answers.
+    """
     file = _File(home)
     keys = [hashlib.blake2b(one.path.encode() + one.data, digest_size=16).hexdigest() for one in requests]
-    found = {row: file.known[key] for row, key in enumerate(keys) if key in file.known}
-    missing = {row: one for row, one in enumerate(requests) if row not in found}
+    numbers = {key: row for row, key in reversed([*enumerate(keys)])}
+    found = {key: file.known[key] for key in numbers if key in file.known}
+    missing = {row: requests[row] for key, row in sorted(numbers.items(), key=lambda one: one[1]) if key not in found}
     if missing:
         there = f", {len(found):,} are there" if found else ""
-        runtime.say(f"asking {server.model} for {len(missing):,} of {len(requests):,} answers{there}.")
-        with Line("answers", len(requests), quiet=runtime.engine.quiet) as line, file:
+        runtime.say(f"asking {server.model} for {len(missing):,} of {len(numbers):,} answers{there}.")
+        with Line("answers", len(numbers), quiet=runtime.engine.quiet) as line, file:
 
             def keep(row: int, answer: Answer) -> None:
-                found[row] = answer
+                found[keys[row]] = answer
                 file.add(keys[row], answer)
                 line.at(len(found))
 
             asked(server, missing, keep)
-    return [found[row] for row in range(len(requests))]
+    return [found[key] for key in keys]
 
 
 class _File:

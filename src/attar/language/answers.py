@@ -413,6 +413,9 @@ def opened_answers(given: Any) -> StoredAnswers | None:
     """
     if given is None or isinstance(given, StoredAnswers):
         return given
+    if not isinstance(given, (str, Path)) or str(given) == "":
+        what = "an empty name" if given == "" else f"of type {type(given).__name__}"
+        raise InputError(f"the stored answers are {what}. Give their folder (attar label makes one).")
     folder = Path(given).expanduser()
     if not folder.exists() and hub.looks_like_one(str(given)):
         return StoredAnswers.from_hub(str(given))

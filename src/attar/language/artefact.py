@@ -182,7 +182,7 @@ class DistilledLanguageModel(core.Shareable):
         Raises:
             InputError: There is no student, or a file is damaged or altered.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         facts = _facts(folder)
         core.check_files(folder, facts["files"], facts["digests"])
         _check_nothing_added(folder, facts["files"])
@@ -281,7 +281,18 @@ def parameter_count(model: nn.Module) -> int:
 
     Tied ones count once; those of adapters do not count, because adapters are merged at the end.
     """
-    return sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" not in name)
+    count = sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" not in name)
+    return count - _counted_twice(model)
+
+
+def _counted_twice(model: nn.Module) -> int:
+    """The size of an output embedding that is the input embedding too, where both are offloaded, each by itself."""
+    sides = [getattr(model, f"get_{side}_embeddings", lambda: None)() for side in ("input", "output")]
+    one, other = (getattr(side, "weight", None) for side in sides)
+    tied = getattr(getattr(model, "config", None), "tie_word_embeddings", False)
+    if not tied or one is None or other is None or one is other or "meta" not in (one.device.type, other.device.type):
+        return 0
+    return int(other.numel())
 
 
 def _as_scores(scores: dict[str, Any]) -> Iterator[Cell]:

@@ -157,6 +157,8 @@ def _read(data: bytes) -> Answer:
             raise ValueError("a reply of more than 32 MB")
         choice = parsed(data)["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
+        if text is None and isinstance(choice.get("finish_reason"), str):
+            text = ""  # a model that thinks first, and was cut off before it answered
         if not isinstance(text, str):
             raise TypeError
         text.encode()

@@ -158,7 +158,8 @@ class DistillLanguage(Settings):
                 f"--temperature {self.objective.temperature:g} has no effect with --divergence {kind}. Leave it at 1, "
                 "or set --sampling-temperature for the student's answers."
             )
-        if not self.objective.label_weight and kind == "none" and not self.spans.span_weight:
+        compares = kind == "policy" or (kind != "none" and self.objective.teacher_weight > 0)
+        if not self.objective.label_weight and not compares and not self.spans.span_weight:
             raise InputError(
                 "--label-weight and every other weight are 0, so the student learns nothing. Give one of them a weight."
             )
@@ -172,10 +173,7 @@ class DistillLanguage(Settings):
         Raises:
             InputError: There is no such setting, or a value is out of its range.
         """
-        kinds = {f.name: f.default_factory for f in dataclasses.fields(cls)}
-        groups: dict[str, Any] = {name: kind for name, kind in kinds.items() if kind is not dataclasses.MISSING}
-        homes = {f.name: group for group, kind in groups.items() for f in dataclasses.fields(kind)}
-        own = [name for name in kinds if name not in groups]
+        own, homes, groups = cls._homes()
         newer = {old: new for one in (cls, *groups.values()) for old, new in one.moved.items() if new}
         outer: dict[str, Any] = {}
         inner: dict[str, dict[str, Any]] = {}
@@ -188,6 +186,20 @@ class DistillLanguage(Settings):
             else:
                 raise unknown(f"setting of {cls.__name__}", name, [*own, *homes])
         return cls(**outer, **{group: groups[group](**found) for group, found in inner.items()})
+
+    @classmethod
+    def names(cls) -> frozenset[str]:
+        """The names that `of` takes, older ones too."""
+        own, homes, groups = cls._homes()
+        return frozenset({*own, *homes, *(old for one in (cls, *groups.values()) for old in one.moved)})
+
+    @classmethod
+    def _homes(cls) -> tuple[list[str], dict[str, str], dict[str, Any]]:
+        """The settings of its own, the group of each nested one, and the class of each group."""
+        kinds = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        groups: dict[str, Any] = {name: kind for name, kind in kinds.items() if kind is not dataclasses.MISSING}
+        homes = {f.name: group for group, kind in groups.items() for f in dataclasses.fields(kind)}
+        return [name for name in kinds if name not in groups], homes, groups
 
     @classmethod
     def baseline(cls, name: str, **settings: Any) -> Self:

@@ -189,6 +189,7 @@ def paired(
     stored: StoredAnswers | None = None,
     *,
     apart: bool | None = None,
+    called: str = "student",
 ) -> LanguagePair:
     """Open a teacher and a student by name, and check that they have one vocabulary.
 
@@ -202,6 +203,7 @@ def paired(
         stored: A teacher's stored answers. Without a teacher the tokenizer is theirs.
         apart: Whether their vocabularies may differ, and the teacher reads its own tokens. None: they may not, and no
             setting would change that.
+        called: What the student is, for messages.
 
     Raises:
         InputError: There is no such model, it exists only as a pickle, the vocabularies differ, or a trainer has
@@ -213,9 +215,13 @@ def paired(
     if isinstance(student, str) and is_fresh(student):
         check_fresh(student)
         student = None
-    one, other = opened(place.model, "teacher", place=place), opened(student, "student", to_train=True)
+    one, other = opened(place.model, "teacher", place=place), opened(student, called, to_train=True)
     if isinstance(tokenizer, (str, Path)):
         tokenizer = tokenizer_of(tokenizer)
+    elif tokenizer is not None and not hasattr(tokenizer, "get_vocab"):
+        raise InputError(
+            f"the tokenizer is of type {type(tokenizer).__name__}. Give one of transformers, or its folder."
+        )
     theirs, mine = one[1], other[1] if other[1] is not None else tokenizer
     if stored is not None:
         for known in (theirs, mine):
@@ -299,6 +305,13 @@ def opened(
             # A copy would run on the parameters of the original.
             raise InputError(f"a trainer has replaced the {who}'s forward. Save the model and give its folder.")
         return model, tokenizer_beside(model)
+    if isinstance(model, StoredAnswers):
+        raise InputError(f"the {who} is a teacher's stored answers, no model. Give them as stored answers.")
+    if not isinstance(model, (str, Path)) or str(model) == "":
+        what = "an empty name" if model == "" else f"of type {type(model).__name__}"
+        raise InputError(
+            f"the {who} is {what}. Give a causal model of transformers, its folder or its name on the hub."
+        )
     if str(model).startswith(("http://", "https://")):
         raise InputError(
             f"the {who} is the address of a server. Name it with --server, and its model with --server.model."
@@ -308,5 +321,6 @@ def opened(
             f"the {who} is {str(model)!r}, which is not trained yet. Train it first, by language.train, or by attar "
             f"distill language --divergence none --student {model}."
         )
+    model = Path(model).expanduser() if str(model).startswith("~") else model
     check_model(Path(model))
     return causal_model(model, to_train=to_train, place=place), tokenizer_of(model)

@@ -3,6 +3,7 @@
 This file does not import torch.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -46,14 +47,19 @@ class Teacher(Settings):
         """What `from_pretrained` is given.
 
         Raises:
-            InputError: The memory of a device is not of the form DEVICE=SIZE, or the folder cannot be used.
+            InputError: The memory of a device is not of the form DEVICE=SIZE, a device is named twice or is not there,
+                or the folder cannot be used.
         """
         given: dict[str, Any] = {"dtype": self.precision} if self.precision else {}
         if not self.deals:
             return given
         given["device_map"] = self.device_map or "auto"
         if self.memory:
-            given["max_memory"] = dict(map(_memory, self.memory))
+            several = [_memory(word) for word in self.memory]
+            given["max_memory"] = dict(several)
+            if len(given["max_memory"]) < len(several):
+                raise InputError("--teacher.memory names a device twice. Give each one once.")
+            _check_gpus(given["max_memory"])
         if self.offload is not None:
             given["offload_folder"] = str(_usable(Path(self.offload).expanduser()))
         return given
@@ -89,6 +95,23 @@ def _memory(word: str) -> tuple[int | str, int]:
             f"--teacher.memory {shortened(word)!r} is not DEVICE=SIZE. Give the number of a GPU or cpu, and a size: "
             "0=20GiB cpu=64GiB."
         ) from None
+
+
+def _check_gpus(memory: Mapping[int | str, int]) -> None:
+    """Check that the GPUs that are named are there.
+
+    Raises:
+        InputError: One is not.
+    """
+    import torch
+
+    count = torch.accelerator.device_count() if hasattr(torch, "accelerator") else torch.cuda.device_count()
+    away = [device for device in memory if isinstance(device, int) and device >= count]
+    if away:
+        there = (
+            f"there are GPUs 0 to {count - 1}" if count > 1 else "there is GPU 0 alone" if count else "there is no GPU"
+        )
+        raise InputError(f"--teacher.memory names GPU {away[0]}, but {there} here. Give what is there, or cpu.")
 
 
 def _usable(folder: Path) -> Path:

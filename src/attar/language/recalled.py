@@ -101,6 +101,12 @@ def check_recall(method: Any, pair: Any) -> None:
             f"--answers-by {by} needs the teacher's word on other answers than the references, and that is not stored. "
             "Give the teacher as well (--teacher), or --answers-by off-policy."
         )
+    if by == "teacher" or (by == "on-policy" and method.schedule.share == 1):
+        share = "" if by == "teacher" else " with --student-share 1"
+        raise InputError(
+            f"--answers-by {by}{share} never compares on the references, so it uses no stored answers. Leave out "
+            "--stored-answers, or choose another --answers-by."
+        )
     if method.clipping.teacher_clip != "none":
         raise InputError(
             f"--teacher-clip {method.clipping.teacher_clip} works on the teacher's whole distribution. With "

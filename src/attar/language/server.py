@@ -131,7 +131,8 @@ def asked(server: Server, requests: Mapping[int, Request], keep: Callable[[int, 
         keep: Called with each answer as soon as it is there, in any order, one at a time.
 
     Raises:
-        InputError: The server refuses a request, or does not answer one in any try. The answers so far were kept.
+        InputError: The server refuses a request, or does not answer one in any try. Before that, what the server was
+            still working on is waited for, and every answer that has come is kept.
     """
     import queue
     import threading
@@ -139,7 +140,7 @@ def asked(server: Server, requests: Mapping[int, Request], keep: Callable[[int, 
     from attar.language.asking import answer_to
 
     waiting: queue.SimpleQueue[tuple[int, Request]] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[int, Answer | Exception] | None] = queue.SimpleQueue()
     stop, key = threading.Event(), os.environ.get(KEY, "").strip()
     for item in requests.items():
         waiting.put(item)
@@ -149,20 +150,38 @@ def asked(server: Server, requests: Mapping[int, Request], keep: Callable[[int, 
             try:
                 row, request = waiting.get_nowait()
             except queue.Empty:
-                return
+                break
             try:
                 done.put((row, answer_to(server, request, key, stop)))
             except Exception as error:  # told by the thread that waits
                 done.put((row, error))
                 stop.set()
+        done.put(None)
 
-    for _ in range(min(server.parallel, len(requests))):
+    at_work, failures = min(server.parallel, len(requests)), []
+
+    def take(one: tuple[int, Answer | Exception] | None) -> int:
+        """Keep an answer, or remember a failure; return the number of threads that have ended by it."""
+        if one is None:
+            return 1
+        row, found = one
+        if isinstance(found, Exception):
+            failures.append(found)
+        else:
+            keep(row, found)
+        return 0
+
+    for _ in range(at_work):
         threading.Thread(target=work, daemon=True).start()
     try:
-        for _ in requests:
-            row, found = done.get()
-            if isinstance(found, Exception):
-                raise found
-            keep(row, found)
+        while at_work:
+            at_work -= take(done.get())
+    except KeyboardInterrupt:
+        stop.set()
+        while not done.empty():  # what is there already; nothing is waited for any more
+            take(done.get())
+        raise
     finally:
         stop.set()
+    if failures:
+        raise failures[0]  # that of another thread may be no more than that it was stopped

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from attar.core.errors import InputError
 from attar.core.jsonfiles import parsed
 from attar.core.notebook import Told
-from attar.core.provenance import asked
+from attar.core.provenance import ARTEFACT, asked
 from attar.language.lines import LARGE, Lines, on_disk, without_empty_others
 from attar.language.phrases import drawn
 
@@ -121,6 +121,8 @@ def _read(data: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
+    if (path / ARTEFACT).is_file():
+        raise InputError(f"{path} is an artefact, no data. To see it: attar report FOLDER")
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and not file.name.startswith("README"))
     if not files:
         raise InputError(f"{path} holds no {', '.join(SUFFIXES)} file.")

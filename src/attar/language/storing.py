@@ -36,6 +36,7 @@ from attar.language.answers import (
 from attar.language.generation import answering
 from attar.language.losses import Places
 from attar.language.models import check_runs
+from attar.language.offloaded import placed
 from attar.language.pair import LanguagePair
 from attar.language.tokens import Batch, Tokeniser, Tokens
 
@@ -178,7 +179,7 @@ class StoreAnswers(Settings):
     def build(self, pair: LanguagePair, runtime: Runtime) -> Storing:
         """The state before the first step: the teacher, the plan, and an empty file."""
         assert pair.teacher is not None and runtime.folder is not None
-        teacher = pair.teacher.to(runtime.device)
+        teacher = placed(pair.teacher, runtime.device)
         check_runs(teacher, "teacher", pair.words, answers=pair.answers > 0)
         tokens = pair.tokens("train", self.tokeniser(pair))
         room = self.shard_megabytes * MEGABYTE // bytes_per_token(self.top, pair.words, self.logits)

@@ -34,6 +34,11 @@ class Distill(tasks.Task):
     server: Annotated[Server, Role()] = field(default_factory=Server)
     """A server that answers the training prompts (`address`, `model`, ...)."""
 
+    def models_of(self, method: Any) -> list[Any]:
+        """The teacher and a trained student; a fresh one has its sizes behind a colon."""
+        start = method.student if self.module is None else self.module
+        return [one for one in (self.teacher.model, start) if isinstance(one, str) and ":" not in one]
+
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """Teacher, student and data, and the method with the student that it trains."""
         from attar.language.alignment import check_stored
@@ -81,12 +86,21 @@ class Label(tasks.Task):
     usual = "attar.language.storing:StoreAnswers"
     measured = False
 
+    def models_of(self, method: Any) -> list[Any]:
+        """The teacher."""
+        return [self.teacher.model]
+
     def prepare(self, source: Any, method: Any, runtime: Any) -> tuple[Any, Any]:
         """The teacher with the data, in its tokens."""
         from attar.language.pair import paired
 
         if self.teacher.model is None:
             raise InputError("answers are those of a teacher. Give one (--teacher).")
+        if str(self.teacher.model).startswith(("http://", "https://")):
+            raise InputError(
+                "a server does not tell the distribution of every token. Give the teacher itself, by its folder or its "
+                "name on the hub. To learn from a server's answers: attar distill language --server"
+            )
         check_alone(self.teacher, runtime.processes.count)
         return replace(paired(source, self.teacher, None, self.tokenizer), answers=self.answers), method
 

@@ -20,8 +20,10 @@ from attar.language.answers import StoredAnswers, opened_answers
 from attar.language.distillation import DistillLanguage
 from attar.language.generation import Voice
 from attar.language.losses import UNCOUNTED, Places
+from attar.language.memory import Memory
 from attar.language.models import check_runs, longest_input
 from attar.language.objective import Counts, Loss, Parts
+from attar.language.offloaded import placed
 from attar.language.pair import Model, opened
 from attar.language.recalled import Recalled, check_recall
 from attar.language.schedules import Answers, Scheduled
@@ -50,8 +52,8 @@ class DistillationMixin:
     Args:
         args: Positional arguments of the trainer.
         teacher: A causal model of transformers or a distilled one, its folder, or its name on the hub. It has the
-            student's vocabulary, and is moved to the trainer's device. None with stored answers, unless the student
-            answers.
+            student's vocabulary, and is moved to the trainer's device, unless it is dealt out or quantised. None with
+            stored answers, unless the student answers.
         stored_answers: A teacher's answers to the same rows (`attar.language.label`), or their folder.
         distillation: Settings. Its objective, clipping, spans, schedule, correction and sampling are used; the rest
             (epochs, step size, adapters) is the trainer's. Default: forward divergence together with the labels.
@@ -88,7 +90,7 @@ class DistillationMixin:
             check_recall(method, SimpleNamespace(stored=self.stored, teacher=known))
             beside = self.stored.tokenizer if known is None else beside
         words = _words(tokenizer, beside, known, student, self.stored)
-        self.teacher = None if known is None else known.to(trainer.args.device).eval().requires_grad_(False)
+        self.teacher = None if known is None else placed(known, trainer.args.device).eval().requires_grad_(False)
         self._check(tokenizer, trainer.accelerator.num_processes)
         if self.teacher is not None:
             check_runs(self.teacher, "teacher", words, answers=self._own)
@@ -127,6 +129,11 @@ class DistillationMixin:
         if method.objective.divergence == "policy" or method.schedule.answers_by == "teacher":
             raise InputError(
                 "policy gradients and the teacher's answers do not work in trainers. Use language.distill."
+            )
+        if method.memory != Memory():
+            raise InputError(
+                "gradient checkpointing, precision and packing are settings of the trainer. Set them in its arguments, "
+                "and not in distillation=."
             )
         if tokenizer is None and (own or method.spans.span_weight):
             raise InputError("spans and the student's answers need the tokenizer. Give the trainer processing_class=.")

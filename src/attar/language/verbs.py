@@ -4,13 +4,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import nn
 
+from attar.core.arguments import check_names, with_checked_arguments
 from attar.core.errors import InputError
+from attar.core.kinds import kind_for
+from attar.core.provenance import Call, asked_for
 from attar.core.runtime import Engine, Runtime
 from attar.core.score import Score
+from attar.core.tasks import Task
 from attar.language.answers import StoredAnswers
 from attar.language.artefact import DistilledLanguageModel
 from attar.language.crossing import their_tokeniser
@@ -22,6 +27,7 @@ from attar.language.models import check_runs
 from attar.language.offloaded import placed
 from attar.language.pair import LanguagePair, Model, paired
 from attar.language.placement import Teacher
+from attar.language.reading import Reading
 from attar.language.rouge import Stem
 from attar.language.server import Server
 from attar.language.sources import load
@@ -32,6 +38,7 @@ from attar.language.tokens import Tokeniser
 Say = Callable[[str], None]
 
 
+@with_checked_arguments
 def distill(
     data: Any = "phrases",
     method: DistillLanguage | None = None,
@@ -82,13 +89,14 @@ def distill(
         stored_answers=stored_answers,
         server=server or Server(),
     )
-    runtime, method = Runtime(engine, seed, say=say), method or DistillLanguage()
-    made: DistilledLanguageModel = task.run(
-        method, load(data), runtime, kind=KIND, out=Path(out).expanduser() if out else None
-    )
+    method = DistillLanguage() if method is None else method
+    if isinstance(student, (str, Path)):
+        method, task = replace(method, student=str(student)), replace(task, module=None)
+    made: DistilledLanguageModel = _run("distill", data, method, task, out, Runtime(engine, seed, say=say))
     return made
 
 
+@with_checked_arguments
 def label(
     data: Any = "phrases",
     method: StoreAnswers | None = None,
@@ -121,11 +129,21 @@ def label(
     """
     given = teacher if isinstance(teacher, Teacher) else Teacher(model=teacher)
     task = Label(teacher=given, tokenizer=tokenizer, answers=answers)
-    runtime = Runtime(engine, seed, say=say)
-    made: StoredAnswers = task.run(method or StoreAnswers(), load(data), runtime, kind=KIND, out=Path(out).expanduser())
+    runtime, method = Runtime(engine, seed, say=say), StoreAnswers() if method is None else method
+    made: StoredAnswers = _run("label", data, method, task, out, runtime)
     return made
 
 
+def _run(verb: str, data: Any, method: Any, task: Task, out: str | Path | None, runtime: Runtime) -> Any:
+    """One run, whose artefact remembers by which call it was made."""
+    kind_for(method, verb)
+    source = load(data)
+    name, known = asked_for(source)
+    runtime.call = Call.of(verb, KIND.name, name, Reading.from_json(known), task, method)
+    return task.run(method, source, runtime, kind=KIND, out=Path(out).expanduser() if out else None)
+
+
+@with_checked_arguments
 def train(
     data: Any = "phrases",
     model: str = "gpt2:layers=4,width=128",
@@ -154,10 +172,12 @@ def train(
     Raises:
         InputError: Model, data and settings do not fit one another.
     """
+    check_names(train, settings, DistillLanguage.names())
     method = DistillLanguage.of(**{"divergence": "none", "student": model, **settings})
     return distill(data, method, tokenizer=tokenizer, out=out, seed=seed, engine=engine, say=say, answers=answers)
 
 
+@with_checked_arguments
 def evaluate(
     model: Model,
     data: Any = "phrases",
@@ -167,7 +187,7 @@ def evaluate(
     part: str = "test",
     rows: int | None = None,
     answers: int = 64,
-    seeds: Sequence[int] = (10, 20, 30, 40, 50),
+    seeds: int | Sequence[int] = (10, 20, 30, 40, 50),
     max_length: int | None = None,
     max_prompt: int | None = None,
     context: int = 16,
@@ -202,11 +222,20 @@ def evaluate(
         raise InputError("evaluate needs a model. Give one.")
     if part not in ("train", "validation", "test"):
         raise InputError(f"part is {part!r}; it must be train, validation or test.")
-    pair, runtime = paired(load(data), teacher, model, tokenizer), Runtime(engine)
-    longest = max_length or min(512, pair.longest)
-    if longest > pair.longest:
-        raise InputError(f"max_length is {longest}, but the models read at most {pair.longest} tokens.")
-    by = Tokeniser(pair.tokenizer, longest, max_prompt or max(1, longest // 2), context, words=pair.words)
+    whole = {"rows": (rows, 1), "answers": (answers, 0), "max_length": (max_length, 2), "max_prompt": (max_prompt, 1)}
+    for name, (value, least) in (whole | {"context": (context, 0), "error_at": (error_at, 1)}).items():
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}; it must be at least {least}.")
+    seeds = [seeds] if isinstance(seeds, int) else list(seeds)
+    if answers and not seeds:
+        raise InputError("seeds is empty, but each round of answers needs one. Give a seed, or answers=0.")
+    pair, runtime = paired(load(data), teacher, model, tokenizer, called="model"), Runtime(engine)
+    if pair.student is None:
+        raise InputError(f"the model is {str(model)!r}, which is not trained yet. Train it first, by language.train.")
+    longest, prompt = pair.lengths_for(
+        SimpleNamespace(max_length=max_length, max_prompt=max_prompt), of="the models read"
+    )
+    by = Tokeniser(pair.tokenizer, longest, prompt, context, words=pair.words)
     for who, one in (("model", pair.student), ("teacher", pair.teacher)):
         if one is not None:
             check_runs(one, who, pair.words, answers=answers > 0)
