@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -281,24 +281,27 @@ def labelled(tmp_path_factory):
     return attar.label(small, attar.StoreLabels(epochs=1, format="float32"), engine=ENGINE).folder
 
 
-@pytest.fixture(scope="module", params=SHARED)
-def shared(request, labelled, tmp_path_factory):
-    """A folder with what some processes have learned, and how many they were."""
-    folder = tmp_path_factory.mktemp("shared")
-    (folder / "set").symlink_to(labelled)
-    place = {**several(request.param), "OMP_NUM_THREADS": "1", "ATTAR_CACHE": str(folder / "cache")}
-    place["PYTHONPATH"] = os.pathsep.join([str(Path(shared_trainings.__file__).parent), *filter(None, sys.path)])
-    command = [sys.executable, shared_trainings.__file__, str(folder), *SHARED[request.param]]
-    done = subprocess.run(command, env=place, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder, request.param
+@pytest.fixture(scope="module")
+def shared(labelled, tmp_path_factory):
+    """The folder with what so many processes have learned; they learn once."""
+
+    @cache
+    def by(count):
+        folder = tmp_path_factory.mktemp("shared")
+        (folder / "set").symlink_to(labelled)
+        place = {**several(count), "OMP_NUM_THREADS": "1", "ATTAR_CACHE": str(folder / "cache")}
+        place["PYTHONPATH"] = os.pathsep.join([str(Path(shared_trainings.__file__).parent), *filter(None, sys.path)])
+        command = [sys.executable, shared_trainings.__file__, str(folder), *SHARED[count]]
+        done = subprocess.run(command, env=place, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return folder
+
+    return by
 
 
-@pytest.mark.parametrize(
-    "shared, name", [(count, name) for count in SHARED for name in SHARED[count]], indirect=["shared"]
-)
-def test_several_processes_learn_what_one_learns(name, shared):
-    folder, count = shared
+@pytest.mark.parametrize("count, name", [(count, name) for count in SHARED for name in SHARED[count]])
+def test_several_processes_learn_what_one_learns(count, name, shared):
+    folder = shared(count)
     one = found(name, folder)
     files = [load_file(folder / f"{NAMES.index(name)}-{rank}") for rank in range(count)]
     assert all(set(file) == set(one) for file in files)
@@ -311,8 +314,9 @@ def test_several_processes_learn_what_one_learns(name, shared):
         )
 
 
-def test_one_process_goes_on_where_several_were_killed(shared):
-    folder, _ = shared
+@pytest.mark.parametrize("count", SHARED)
+def test_one_process_goes_on_where_several_were_killed(count, shared):
+    folder = shared(count)
     curve = folder / "killed" / "run" / "metrics.jsonl"
     assert len(curve.read_text(encoding="utf-8").splitlines()) == 2
     made = shared_trainings.begun(folder)

@@ -259,7 +259,7 @@ class Student(nn.Module):
         (nn.Sequential(nn.Flatten(), nn.Linear(256, 41)).requires_grad_(False), "the student does not learn"),
         (nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(41)), "the student does not learn"),
         (Student, "the student is a type"),
-        ("cnn", "the student is a str"),
+        (5, "the student is a int"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
