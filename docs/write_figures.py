@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attar.bench.cells import NAMES, Cell, foot, lines, over, share
+from attar.bench.cells import KINDS, NAMES, Cell, foot, lines, over, share
 from attar.bench.published import published
-from attar.bench.rows import KINDS
 from attar.bench.tables import QUICKLY
 from attar.core.card import table
 from attar.core.score import Interval, Score, paired, welch

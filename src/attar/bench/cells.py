@@ -3,13 +3,15 @@
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from attar.bench.published import datasets, published
-from attar.bench.rows import Labels
 from attar.core.score import Interval, Score, kept, welch
 from attar.images.sources import ImageSource
 
+Labels = Literal["hard", "soft", "taught"]
+KINDS: tuple[Labels, ...] = ("hard", "soft", "taught")
+"""The order in which rows stand; what learns from other labels is not to be compared."""
 FOOT = "± over sets and networks; seconds of one set; 95 % intervals by Welch over condensed sets."
 """What stands below a table."""
 FOOT_PREPARED = "Seconds after a plus are those of networks that the method needs. They are trained once and kept."

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from attar.bench.cells import Labels
 from attar.images.condense.ast import AST, SMOOTH
 from attar.images.condense.atom import ATOM
 from attar.images.condense.cda import CDA
@@ -25,9 +26,6 @@ from attar.images.condense.sre2l import SRe2L
 from attar.images.condense.tesla import TESLA
 from attar.images.experts import Experts
 
-Labels = Literal["hard", "soft", "taught"]
-KINDS: tuple[Labels, ...] = ("hard", "soft", "taught")
-"""The order in which rows stand; what learns from other labels is not to be compared."""
 DIGIT_EXPERTS = Experts(experts=5, epochs=21, lr=0.05, batch=64)
 """Experts that learn digits in so few epochs; the field's step size and batch are for sets forty times as large."""
 

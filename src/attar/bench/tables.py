@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 
 from rich.console import Console
 
-from attar.bench.cells import Cell, foot, lines
+from attar.bench.cells import KINDS, Cell, foot, lines
 from attar.bench.face import Face
-from attar.bench.rows import DIGIT_EXPERTS, KINDS, Row, cifar_rows, demo_rows, digits_rows, family_rows
+from attar.bench.rows import DIGIT_EXPERTS, Row, cifar_rows, demo_rows, digits_rows, family_rows
 from attar.core import store
 from attar.core.errors import InputError
 from attar.core.fleet import ALONE, Fleet, Task, crew

@@ -120,11 +120,9 @@ def _check_loose(arguments: list[str], kind: Kind) -> None:
 def _loose(words: list[str]) -> list[str]:
     """The words that are no flag, and do not follow one that may take them."""
     before = ["", *words]
-    return [one for last, one in zip(before, words, strict=False) if not is_flag(one) and not _takes(last)]
-
-
-def _takes(word: str) -> bool:
-    return is_flag(word) and "=" not in word
+    return [
+        one for last, one in zip(before, words, strict=False) if not is_flag(one) and (not is_flag(last) or "=" in last)
+    ]
 
 
 def _help(kind: Kind, labels: Entry, *, everything: bool) -> str:
