@@ -80,6 +80,9 @@ def distill(
         InputError: Teacher, student, data and settings do not fit one another; nothing is lost.
         Interrupted: Stopped by Ctrl-C, SIGTERM or SIGHUP; the same call resumes the run.
     """
+    method = DistillLanguage() if method is None else method
+    if isinstance(student, (str, Path)):
+        method, student = replace(method, student=str(student)), None
     task = Distill(
         teacher=teacher if isinstance(teacher, Teacher) else Teacher(model=teacher),
         module=student,
@@ -89,9 +92,6 @@ def distill(
         stored_answers=stored_answers,
         server=server or Server(),
     )
-    method = DistillLanguage() if method is None else method
-    if isinstance(student, (str, Path)):
-        method, task = replace(method, student=str(student)), replace(task, module=None)
     made: DistilledLanguageModel = _run("distill", data, method, task, out, Runtime(engine, seed, say=say))
     return made
 
